@@ -1,0 +1,60 @@
+"""Layers that compute in the type and on the device of their input, whatever their weights are stored in.
+
+Every network here takes an `ops` namespace and builds its layers from it. `torch.nn` works when weights and input agree;
+ComfyUI's `comfy.ops` works inside ComfyUI; this module is the default elsewhere, so that bf16, fp16 and unscaled fp8
+files can be used as stored with float32 inputs on a CPU.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def cast(parameter: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+    """The parameter in the dtype and on the device of `like` (itself when they agree)."""
+    return None if parameter is None else parameter.to(device=like.device, dtype=like.dtype)
+
+
+class Linear(torch.nn.Linear):
+    def forward(self, x):
+        return F.linear(x, cast(self.weight, x), cast(self.bias, x))
+
+
+class Conv1d(torch.nn.Conv1d):
+    def forward(self, x):
+        return self._conv_forward(x, cast(self.weight, x), cast(self.bias, x))
+
+
+class Conv2d(torch.nn.Conv2d):
+    def forward(self, x):
+        return self._conv_forward(x, cast(self.weight, x), cast(self.bias, x))
+
+
+class Conv3d(torch.nn.Conv3d):
+    def forward(self, x):
+        return self._conv_forward(x, cast(self.weight, x), cast(self.bias, x))
+
+
+class ConvTranspose1d(torch.nn.ConvTranspose1d):
+    def forward(self, x):
+        return F.conv_transpose1d(
+            x, cast(self.weight, x), cast(self.bias, x),
+            self.stride, self.padding, self.output_padding, self.groups, self.dilation,
+        )
+
+
+class LayerNorm(torch.nn.LayerNorm):
+    def forward(self, x):
+        return F.layer_norm(x, self.normalized_shape, cast(self.weight, x), cast(self.bias, x), self.eps)
+
+
+class RMSNorm(torch.nn.RMSNorm):
+    def forward(self, x):
+        return F.rms_norm(x, self.normalized_shape, cast(self.weight, x), self.eps)
+
+
+class Embedding(torch.nn.Embedding):
+    """Rows come out in the stored dtype; fp8 storage is widened to float32 because fp8 cannot be added."""
+
+    def forward(self, ids):
+        rows = super().forward(ids) if self.weight.dtype.itemsize > 1 else F.embedding(ids, self.weight.float())
+        return rows
