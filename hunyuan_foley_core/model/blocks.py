@@ -1,0 +1,151 @@
+"""The two kinds of transformer blocks. Attribute names are the released checkpoint's keys."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import TransformerConfig
+from .layers import MLP, Attention, ConvMLP, Modulation, gated, modulate, temporal_conv
+from .rope import Rotation, Rotations, rotate
+
+# The unimodal norms were built with torch's default, float32's epsilon, whatever the storage dtype.
+UNIMODAL_QK_EPS = 1.1920929e-07
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    return rearrange(x, "B H N K -> B N (H K)")
+
+
+def split_heads(x: Tensor, num_heads: int, parts: int) -> tuple[Tensor, ...]:
+    """Fused projections laid out (parts, H, head_dim) -> `parts` tensors [B, N, H, head_dim]."""
+    return rearrange(x, "B N (P H K) -> P B N H K", P=parts, H=num_heads).unbind(0)
+
+
+class MultimodalBlock(nn.Module):
+    """Audio and visual streams: joint self-attention, cross-attention to the text, MLP; one modulation per sample."""
+
+    def __init__(self, config: TransformerConfig, ops, **factory):
+        super().__init__()
+        dim, self.num_heads = config.hidden_size, config.num_heads
+
+        def linear(outputs: int) -> nn.Module:
+            return ops.Linear(dim, outputs, **factory)
+
+        def head_norm() -> nn.Module:
+            return ops.RMSNorm(config.head_dim, eps=1e-6, **factory)
+
+        def norm() -> nn.Module:
+            return ops.LayerNorm(dim, eps=1e-6, elementwise_affine=False, **factory)
+
+        self.audio_mod = Modulation(dim, 9, ops, **factory)
+        self.audio_norm1, self.audio_norm2, self.audio_norm3 = norm(), norm(), norm()
+        self.audio_self_attn_qkv = linear(3 * dim)
+        self.audio_self_q_norm, self.audio_self_k_norm = head_norm(), head_norm()
+        self.audio_self_proj = linear(dim)
+        self.audio_cross_q, self.audio_cross_q_norm, self.audio_cross_proj = linear(dim), head_norm(), linear(dim)
+        self.audio_mlp = MLP(dim, config.mlp_hidden, ops, **factory)
+
+        self.v_cond_mod = Modulation(dim, 9, ops, **factory)
+        self.v_cond_norm1, self.v_cond_norm2, self.v_cond_norm3 = norm(), norm(), norm()
+        self.v_cond_attn_qkv = linear(3 * dim)
+        self.v_cond_attn_q_norm, self.v_cond_attn_k_norm = head_norm(), head_norm()
+        self.v_cond_self_proj = linear(dim)
+        self.v_cond_cross_q, self.v_cond_cross_q_norm, self.v_cond_cross_proj = linear(dim), head_norm(), linear(dim)
+        self.v_cond_mlp = MLP(dim, config.mlp_hidden, ops, **factory)
+
+        self.text_cross_kv = linear(2 * dim)
+        self.text_cross_k_norm = head_norm()
+
+    def text_keys_values(self, text: Tensor, table: Rotation) -> tuple[Tensor, Tensor]:
+        """Keys and values of the projected text [B, T, D], each [B, H, T, K]; they do not change over the steps."""
+        k, v = split_heads(self.text_cross_kv(text), self.num_heads, 2)
+        k = rotate(self.text_cross_k_norm(k), table)
+        return k.transpose(1, 2), v.transpose(1, 2)
+
+    def joint_attention(
+        self, audio: Tensor, visual: Tensor, table: Rotation, order: Tensor | None, attention: Attention
+    ) -> tuple[Tensor, Tensor]:
+        """Self-attention over [visual, audio]; the table holds odd positions for visual, even ones for audio."""
+        q, k, v = split_heads(self.audio_self_attn_qkv(audio), self.num_heads, 3)
+        vq, vk, vv = split_heads(self.v_cond_attn_qkv(visual), self.num_heads, 3)
+        vq, vk = self.v_cond_attn_q_norm(vq), self.v_cond_attn_k_norm(vk)
+        if order is not None:
+            vq, vk = vq[:, order], vk[:, order]
+        q = rotate(torch.cat((vq, self.audio_self_q_norm(q)), dim=1), table)
+        k = rotate(torch.cat((vk, self.audio_self_k_norm(k)), dim=1), table)
+        v = torch.cat((vv, v), dim=1)
+        out = merge_heads(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
+        visual_out, audio_out = out.split((visual.shape[1], audio.shape[1]), dim=1)
+        return self.audio_self_proj(audio_out), self.v_cond_self_proj(visual_out)
+
+    def text_attention(
+        self, audio: Tensor, visual: Tensor, text: tuple[Tensor, Tensor], table: Rotation, attention: Attention
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-attention of both streams to the text, each stream's positions counted from 0."""
+        (q,) = split_heads(self.audio_cross_q(audio), self.num_heads, 1)
+        (vq,) = split_heads(self.v_cond_cross_q(visual), self.num_heads, 1)
+        q = rotate(torch.cat((self.v_cond_cross_q_norm(vq), self.audio_cross_q_norm(q)), dim=1), table)
+        out = merge_heads(attention(q.transpose(1, 2), *text))
+        visual_out, audio_out = out.split((visual.shape[1], audio.shape[1]), dim=1)
+        return self.audio_cross_proj(audio_out), self.v_cond_cross_proj(visual_out)
+
+    def forward(
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        activated: Tensor,
+        text: tuple[Tensor, Tensor],
+        tables: Rotations,
+        attention: Attention,
+    ) -> tuple[Tensor, Tensor]:
+        """audio [B, L, D], visual [B, V, D], activated = silu(time) [B, 1, D], text keys and values [B, H, T, K]."""
+        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.audio_mod(activated)
+        vshift1, vscale1, vgate1, vshift2, vscale2, vgate2, vshift3, vscale3, vgate3 = self.v_cond_mod(activated)
+
+        audio_update, visual_update = self.joint_attention(
+            modulate(self.audio_norm1(audio), shift1, scale1),
+            modulate(self.v_cond_norm1(visual), vshift1, vscale1),
+            tables.joint, tables.visual_order, attention,
+        )
+        audio, visual = gated(audio, gate1, audio_update), gated(visual, vgate1, visual_update)
+
+        audio_update, visual_update = self.text_attention(
+            modulate(self.audio_norm2(audio), shift2, scale2),
+            modulate(self.v_cond_norm2(visual), vshift2, vscale2),
+            text, tables.cross, attention,
+        )
+        audio, visual = gated(audio, gate2, audio_update), gated(visual, vgate2, visual_update)
+
+        audio = gated(audio, gate3, self.audio_mlp(modulate(self.audio_norm3(audio), shift3, scale3)))
+        visual = gated(visual, vgate3, self.v_cond_mlp(modulate(self.v_cond_norm3(visual), vshift3, vscale3)))
+        return audio, visual
+
+
+class UnimodalBlock(nn.Module):
+    """Audio alone, modulated per token by time and sync features; convolutions in place of linear layers."""
+
+    def __init__(self, config: TransformerConfig, ops, **factory):
+        super().__init__()
+        dim, self.num_heads = config.hidden_size, config.num_heads
+        self.modulation = Modulation(dim, 6, ops, **factory)
+        self.norm1 = ops.LayerNorm(dim, eps=1e-5, elementwise_affine=False, **factory)
+        self.linear_qkv = ops.Linear(dim, 3 * dim, **factory)
+        self.q_norm = ops.RMSNorm(config.head_dim, eps=UNIMODAL_QK_EPS, **factory)
+        self.k_norm = ops.RMSNorm(config.head_dim, eps=UNIMODAL_QK_EPS, **factory)
+        self.linear1 = temporal_conv(ops)(dim, dim, kernel_size=3, padding=1, **factory)
+        self.norm2 = ops.LayerNorm(dim, eps=1e-5, elementwise_affine=False, **factory)
+        self.linear2 = ConvMLP(dim, config.conv_mlp_hidden, 3, ops, **factory)
+
+    def self_attention(self, audio: Tensor, table: Rotation, attention: Attention) -> Tensor:
+        # Unlike the multimodal blocks, q, k and v are innermost here.
+        q, k, v = rearrange(self.linear_qkv(audio), "B L (H K P) -> P B L H K", P=3, H=self.num_heads).unbind(0)
+        q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
+        out = merge_heads(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2).contiguous()))
+        return self.linear1(out.transpose(1, 2)).transpose(1, 2)
+
+    def forward(self, audio: Tensor, activated: Tensor, table: Rotation, attention: Attention) -> Tensor:
+        """audio [B, L, D], activated = silu(sync + time) [B, L, D]."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(activated)
+        update = self.self_attention(modulate(self.norm1(audio), shift1, scale1), table, attention)
+        audio = gated(audio, gate1, update)
+        return gated(audio, gate2, self.linear2(modulate(self.norm2(audio), shift2, scale2)))

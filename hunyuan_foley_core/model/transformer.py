@@ -1,0 +1,183 @@
+"""The HunyuanVideo-Foley transformer (arXiv 2508.16930): latents, text, visual and sync features -> velocity.
+
+A generation calls `prepare` once and `denoise` at every step; `forward` is the two in a row.
+Letters: B batch, C latent channels, L latent frames, V visual tokens, S sync tokens, T text tokens, D hidden size.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .. import ops as casting_ops
+from ..config import TransformerConfig
+from ..errors import InputError
+from .blocks import MultimodalBlock, UnimodalBlock
+from .layers import Attention, ConvMLP, FinalLayer, SwiGLU, TextProjection, TimestepEmbedder, torch_attention
+from .rope import Rotations, interleaved_visual, nearest_indices, rotation
+
+CallBlock = Callable[..., Any]  # (kind, index, block, *inputs) -> what the block returns
+
+
+@dataclass(frozen=True)
+class PreparedConditions:
+    """Everything that stays the same over the steps of a generation.
+
+    Attributes:
+        text: per multimodal block, keys and values [B, H, T, K].
+        visual: projected visual tokens [B, V, D].
+        sync: projected sync tokens, brought to the latent's length [B, L, D].
+        rotations: RoPE tables.
+    """
+
+    text: tuple[tuple[Tensor, Tensor], ...]
+    visual: Tensor
+    sync: Tensor
+    rotations: Rotations
+
+
+def call_directly(kind: str, index: int, block: nn.Module, *inputs):
+    return block(*inputs)
+
+
+class AudioEmbedder(nn.Module):
+    def __init__(self, latent_channels: int, hidden_size: int, ops, **factory):
+        super().__init__()
+        self.proj = ops.Conv1d(latent_channels, hidden_size, kernel_size=1, **factory)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return rearrange(self.proj(latents), "B D L -> B L D")
+
+
+class FoleyTransformer(nn.Module):
+    """Multimodal blocks over audio and visual tokens, then unimodal blocks over audio, as in the paper's figure.
+
+    Args:
+        config: sizes, usually from `TransformerConfig.from_state_dict`.
+        ops: namespace the layers are taken from (`torch.nn`, `comfy.ops`, or this package's `ops`).
+        dtype, device: of the parameters.
+    """
+
+    def __init__(self, config: TransformerConfig, ops=casting_ops, dtype=None, device=None):
+        super().__init__()
+        factory = dict(dtype=dtype, device=device)
+        dim = config.hidden_size
+        self.config = config
+        self.empty_clip_feat = nn.Parameter(torch.empty(1, config.visual_dim, **factory))
+        self.empty_sync_feat = nn.Parameter(torch.empty(1, config.sync_dim, **factory))
+        self.sync_pos_emb = nn.Parameter(torch.empty(1, 1, config.sync_tokens_per_segment, config.sync_dim, **factory))
+        self.audio_embedder = AudioEmbedder(config.latent_channels, dim, ops, **factory)
+        self.visual_proj = SwiGLU(config.visual_dim, dim, ops, **factory)
+        self.cond_in = TextProjection(config.text_dim, dim, ops, **factory)
+        self.time_in = TimestepEmbedder(config.time_frequencies, dim, ops, **factory)
+        self.sync_in = nn.Sequential(
+            ops.Linear(config.sync_dim, dim, **factory), nn.SiLU(), ConvMLP(dim, config.sync_mlp_hidden, 1, ops, **factory)
+        )
+        self.triple_blocks = nn.ModuleList(
+            MultimodalBlock(config, ops, **factory) for _ in range(config.num_multimodal_blocks)
+        )
+        self.single_blocks = nn.ModuleList(
+            UnimodalBlock(config, ops, **factory) for _ in range(config.num_unimodal_blocks)
+        )
+        self.final_layer = FinalLayer(dim, config.latent_channels, ops, **factory)
+
+    def empty_visual(self, tokens: int) -> Tensor:
+        """The learned stand-in for absent visual features, [1, tokens, visual_dim]."""
+        return self.empty_clip_feat[None].expand(1, tokens, -1)
+
+    def empty_sync(self, tokens: int) -> Tensor:
+        """The learned stand-in for absent sync features, [1, tokens, sync_dim]."""
+        return self.empty_sync_feat[None].expand(1, tokens, -1)
+
+    def project_sync(self, sync: Tensor, latent_frames: int) -> Tensor:
+        """Sync features [B, S, sync_dim] -> [B, L, D]."""
+        per_segment = self.config.sync_tokens_per_segment
+        segments = rearrange(sync, "B (N P) C -> B N P C", P=per_segment) + self.sync_pos_emb.to(sync)
+        projected = self.sync_in(rearrange(segments, "B N P C -> B (N P) C"))
+        return projected[:, nearest_indices(sync.shape[1], latent_frames, sync.device)]
+
+    def rotations(self, visual_tokens: int, latent_frames: int, device: torch.device | str) -> Rotations:
+        head_dim = self.config.head_dim
+        audio = torch.arange(latent_frames, device=device)
+        visual = torch.arange(visual_tokens, device=device)
+        odd, order = interleaved_visual(visual_tokens, latent_frames, device)
+        return Rotations(
+            joint=rotation(torch.cat((odd, 2 * audio)), head_dim),
+            cross=rotation(torch.cat((visual, audio)), head_dim),
+            audio=rotation(audio, head_dim),
+            visual_order=order,
+        )
+
+    def prepare(self, text: Tensor, visual: Tensor, sync: Tensor, latent_frames: int) -> PreparedConditions:
+        """Does the work that no step changes.
+
+        Args:
+            text: [B, T, text_dim]; visual: [B, V, visual_dim]; sync: [B, S, sync_dim], S a multiple of 8.
+            latent_frames: L.
+
+        Raises:
+            InputError: a width or length that the model does not take.
+        """
+        self.check_conditions(text, visual, sync)
+        table = rotation(torch.arange(text.shape[1], device=text.device), self.config.head_dim)
+        projected_text = self.cond_in(text)
+        return PreparedConditions(
+            text=tuple(block.text_keys_values(projected_text, table) for block in self.triple_blocks),
+            visual=self.visual_proj(visual),
+            sync=self.project_sync(sync, latent_frames),
+            rotations=self.rotations(visual.shape[1], latent_frames, visual.device),
+        )
+
+    def denoise(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prepared: PreparedConditions,
+        *,
+        attention: Attention = torch_attention,
+        call_block: CallBlock = call_directly,
+    ) -> Tensor:
+        """Velocity [B, C, L] at one step.
+
+        Args:
+            latents: [B, C, L]; timestep: [B], model time in 0..1000; prepared: from `prepare`, for the same B and L.
+            attention: the attention function, for hosts that bring their own.
+            call_block: called as (kind, index, block, *inputs) with kind `double_block` or `single_block`, so that a
+                host can skip or replace blocks.
+        """
+        tables = prepared.rotations
+        time = self.time_in(timestep, latents.dtype)[:, None]
+        audio = self.audio_embedder(latents) + prepared.sync
+        visual = prepared.visual
+
+        activated = F.silu(time)
+        for index, (block, text) in enumerate(zip(self.triple_blocks, prepared.text)):
+            audio, visual = call_block("double_block", index, block, audio, visual, activated, text, tables, attention)
+
+        activated = F.silu(prepared.sync + time)
+        for index, block in enumerate(self.single_blocks):
+            audio = call_block("single_block", index, block, audio, activated, tables.audio, attention)
+        return self.final_layer(audio)
+
+    def forward(self, latents: Tensor, timestep: Tensor, *, text: Tensor, visual: Tensor, sync: Tensor) -> Tensor:
+        """Velocity [B, C, L] for latents [B, C, L] at model time timestep [B], under text, visual and sync features."""
+        return self.denoise(latents, timestep, self.prepare(text, visual, sync, latents.shape[-1]))
+
+    def check_conditions(self, text: Tensor, visual: Tensor, sync: Tensor) -> None:
+        expected = dict(text=self.config.text_dim, visual=self.config.visual_dim, sync=self.config.sync_dim)
+        for (name, width), tensor in zip(expected.items(), (text, visual, sync)):
+            if tensor.ndim != 3 or tensor.shape[-1] != width:
+                raise InputError(
+                    f"The {name} features have the shape {list(tensor.shape)}.",
+                    f"This transformer takes [batch, tokens, {width}].",
+                    "Use the encoders this model was trained with; another size of the same encoder does not fit.",
+                )
+        if sync.shape[1] % self.config.sync_tokens_per_segment:
+            raise InputError(
+                f"There are {sync.shape[1]} sync tokens.",
+                f"Expected a multiple of {self.config.sync_tokens_per_segment}, the tokens of one segment.",
+                "Pass the sync features of whole segments.",
+            )
