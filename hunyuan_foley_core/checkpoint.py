@@ -1,0 +1,331 @@
+"""Reading the released files, unchanged: `.pth`, `.bin` and `.safetensors` in; networks, strictly filled, out.
+
+A component is found by one key that only it has, wherever in the file it sits, so that a whole Hugging Face checkpoint, a
+file holding only the part we need, and what ComfyUI's ModelSave writes all load. Every key is either used or named here.
+"""
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from . import ops as casting_ops
+from .config import ClapTextConfig, DACVAEConfig, SigLIP2Config, SynchformerConfig, TransformerConfig
+from .encoders.clap import ClapTextEncoder
+from .encoders.siglip2 import SigLIP2VisionTower
+from .encoders.synchformer import SynchformerVisualTower
+from .encoders.tokenizer import FoleyTokenizer
+from .errors import CheckpointError
+from .model import FoleyTransformer
+from .vae.dac import DACVAE
+from .vae.weight_norm import fold_weight_norm
+
+StateDict = dict[str, Tensor]
+
+SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt")
+TOKENIZER_FILE = "tokenizer.json"
+# Under which names training frameworks and the released files nest the tensors.
+NESTINGS = ("state_dict", "model_state_dict", "model", "module")
+QUANTIZATION_MARKS = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One network of the system and how to find it in a file.
+
+    Attributes:
+        title: its name in messages.
+        anchor: a key (below `root`) that no other network has.
+        root: what our module's keys start with; a file may have any prefix, or none, in its place.
+        config: reads the sizes from the tensors.
+        network: builds the module from (config, ops=…, dtype=…, device=…).
+        unused: starts of keys beside the ones we need, below `root` or elsewhere in the released file.
+    """
+
+    title: str
+    anchor: str
+    root: str
+    config: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+    network: Callable[..., nn.Module]
+    unused: tuple[str, ...] = ()
+
+
+TRANSFORMER = Component(
+    "HunyuanVideo-Foley transformer", "audio_embedder.proj.weight", "",
+    TransformerConfig.from_state_dict, FoleyTransformer,
+)
+VAE = Component("DAC-VAE", "post_quant_conv.weight", "", DACVAEConfig.from_state_dict, DACVAE)
+SYNCHFORMER = Component(
+    "Synchformer visual tower", "patch_embed_3d.proj.weight", "vfeat_extractor.",
+    SynchformerConfig.from_state_dict, SynchformerVisualTower,
+    # The 2-D patch embedding is left over from the image model; the rest is the audio tower and the sync head.
+    unused=("vfeat_extractor.patch_embed.", "afeat_extractor.", "vproj.", "aproj.", "transformer."),
+)
+SIGLIP2 = Component(
+    "SigLIP2 vision tower", "embeddings.patch_embedding.weight", "vision_model.",
+    SigLIP2Config.from_state_dict, SigLIP2VisionTower,
+    unused=("vision_model.embeddings.position_ids", "text_model.", "logit_scale", "logit_bias"),
+)
+CLAP = Component(
+    "CLAP text encoder", "embeddings.word_embeddings.weight", "text_model.",
+    ClapTextConfig.from_state_dict, ClapTextEncoder,
+    unused=(
+        "text_model.pooler.", "text_model.embeddings.position_ids", "text_model.embeddings.token_type_ids",
+        "text_projection.", "audio_model.", "audio_projection.", "logit_scale_a", "logit_scale_t",
+    ),
+)
+COMPONENTS = (TRANSFORMER, VAE, SYNCHFORMER, SIGLIP2, CLAP)
+# Files people pick by mistake, by a key that gives them away.
+STRANGERS = {
+    "model.diffusion_model.input_blocks.0.0.weight": "a Stable Diffusion checkpoint",
+    "input_blocks.0.0.weight": "a Stable Diffusion model",
+    "first_stage_model.decoder.conv_in.weight": "an image checkpoint with its VAE",
+    "decoder.conv_in.weight": "an image VAE",
+    "double_blocks.0.img_attn.qkv.weight": "a FLUX or HunyuanVideo picture model",
+    "decoder.layers.0.weight_v": "the VAE of another audio model",
+    "vision_model.embeddings.class_embedding": "a CLIP vision model",
+}
+
+
+def read_state_dict(path: str | Path, wanted: Callable[[str], bool] | None = None) -> tuple[StateDict, dict[str, Any]]:
+    """Reads the tensors of a file as stored, on the CPU, running no code from it.
+
+    Args:
+        path: a `.safetensors` file, or a torch file with a plain or nested state dict.
+        wanted: which keys to read; None: all.
+
+    Returns:
+        The tensors by key, and the model's own `config` where the file carries one (else empty).
+
+    Raises:
+        CheckpointError: no such file, damaged or truncated, holding code, or holding no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no file {path}.", "Expected a weight file.", "Check the folder and the name, or download it again."
+        )
+    if path.suffix.lower() in (".safetensors", ".sft"):
+        tensors, config = _read_safetensors(path, wanted)
+    else:
+        tensors, config = _read_torch(path, wanted)
+    if not tensors and wanted is None:
+        raise CheckpointError(f"{path.name} holds no tensors.", "Expected a state dict.", "Pick a weight file.")
+    return tensors, config
+
+
+def _read_safetensors(path: Path, wanted: Callable[[str], bool] | None) -> tuple[StateDict, dict[str, Any]]:
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            keys = [key for key in file.keys() if wanted is None or wanted(key)]
+            return {key: file.get_tensor(key) for key in keys}, _parse_config(file.metadata(), path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as safetensors: {error}.",
+            "Expected a complete file.",
+            "It was probably not downloaded to the end: delete it and download it again.",
+        ) from error
+
+
+def _parse_config(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
+    text = (metadata or {}).get("config", "{}")
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError:
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"The metadata `config` of {path.name} is not a JSON object.", "Expected one, or none at all.",
+            "Write the file again without it.",
+        )
+    return config
+
+
+def _read_torch(path: Path, wanted: Callable[[str], bool] | None) -> tuple[StateDict, dict[str, Any]]:
+    loaded = _torch_load(path)
+    tensors = _unwrap(loaded, path)
+    metadata = loaded.get("metadata") if isinstance(loaded, Mapping) else None
+    config = metadata.get("kwargs") if isinstance(metadata, Mapping) else None
+    kept = {key: value for key, value in tensors.items() if wanted is None or wanted(key)}
+    return kept, dict(config) if isinstance(config, Mapping) else {}
+
+
+def _torch_load(path: Path) -> Any:
+    """`torch.load` without code; memory-mapped where the file's format allows."""
+    damaged = (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError)
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except damaged:  # files from before torch 1.6 cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path.name} is not a plain file of tensors: it is damaged, or reading it would run code that it contains.",
+            "Only tensors and plain containers are read.",
+            "Use a .safetensors file, or one from a source you trust that was saved as a state dict.",
+        ) from error
+    except damaged as error:
+        raise CheckpointError(
+            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            "Expected a complete torch or safetensors file.",
+            "It was probably not downloaded to the end: delete it and download it again.",
+        ) from error
+
+
+def _unwrap(loaded: Any, path: Path) -> StateDict:
+    """The innermost mapping of keys to tensors, through the usual nestings."""
+    if isinstance(loaded, Mapping):
+        tensors = {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+        for name in NESTINGS:
+            if isinstance(loaded.get(name), Mapping):
+                return _unwrap(loaded[name], path)
+    raise CheckpointError(
+        f"{path.name} holds no state dict that we can find.",
+        f"Expected tensors by name, plain or under one of {', '.join(NESTINGS)}.",
+        "Pick a weight file.",
+    )
+
+
+def _prefix(component: Component, keys) -> str | None:
+    """What stands before the component's keys in this file (None: the component is not there)."""
+    for key in keys:
+        if key == component.anchor or key.endswith("." + component.anchor):
+            return key[: -len(component.anchor)]
+    return None
+
+
+def identify(keys) -> Component | None:
+    """Which of our networks a file with these keys holds, or None."""
+    return next((component for component in COMPONENTS if _prefix(component, keys) is not None), None)
+
+
+def describe(keys) -> str:
+    """What a file with these keys seems to hold, in words."""
+    for key, description in STRANGERS.items():
+        if key in keys:
+            return description
+    found = identify(keys)
+    if found is not None:
+        return f"the {found.title}"
+    return f"something else (its first keys are {', '.join(sorted(keys)[:3])})"
+
+
+def extract(component: Component, tensors: StateDict, name: str) -> StateDict:
+    """The component's tensors under our module's keys, with known leftovers dropped.
+
+    Raises:
+        CheckpointError: the file holds another network, or keys that nobody knows.
+    """
+    prefix = _prefix(component, tensors)
+    if prefix is None or any(key in tensors for key in STRANGERS):
+        raise CheckpointError(
+            f"{name} holds {describe(tensors)}.", f"Expected the {component.title}.", "Pick the file that holds it."
+        )
+    quantized = next((key for key in tensors if any(mark in key for mark in QUANTIZATION_MARKS)), None)
+    if quantized is not None:
+        raise CheckpointError(
+            f"{name} is stored as scaled fp8 (it has `{quantized}`).",
+            "This version reads fp32, bf16, fp16 and unscaled fp8.",
+            "Pick one of those files.",
+        )
+    # Keys below the prefix are ours; anything else in the file must be a known neighbour of this network.
+    renamed = {
+        component.root + key[len(prefix):] if key.startswith(prefix) else key: value for key, value in tensors.items()
+    }
+    return {key: value for key, value in renamed.items() if not key.startswith(component.unused)}
+
+
+def build(
+    component: Component, tensors: StateDict, config: Mapping[str, Any], *, name: str = "The file",
+    dtype: torch.dtype | None = None, device: torch.device | str = "cpu", ops=casting_ops,
+) -> nn.Module:
+    """The network of a component, filled from a file's tensors.
+
+    Args:
+        tensors, config: as from `read_state_dict`.
+        name: of the file, for messages.
+        dtype: of the parameters; None: as stored.
+        ops: namespace of layers.
+
+    Raises:
+        CheckpointError: wrong network, missing or unknown keys, or shapes that do not fit each other.
+    """
+    needed = extract(component, tensors, name)
+    if component is VAE:
+        needed = fold_weight_norm(needed)
+    with torch.device("meta"):
+        module = component.network(component.config(needed, config), ops=ops)
+    _check_fit(component, module.state_dict(), needed, name)
+    module.load_state_dict(needed, strict=True, assign=True)
+    return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _check_fit(component: Component, expected: StateDict, given: StateDict, name: str) -> None:
+    missing = sorted(expected.keys() - given.keys())
+    unknown = sorted(given.keys() - expected.keys())
+    misfits = sorted(key for key in expected.keys() & given.keys() if expected[key].shape != given[key].shape)
+    if not (missing or unknown or misfits):
+        return
+    found = []
+    for label, keys in (("lacks", missing), ("has unknown", unknown), ("has misshapen", misfits)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            found.append(f"{label} {', '.join(keys[:3])}{more}")
+    raise CheckpointError(
+        f"{name} holds the {component.title}, but it {'; it '.join(found)}.",
+        f"Expected the {len(expected)} tensors of the {component.title}.",
+        "The file is incomplete or was converted wrongly: download it again.",
+    )
+
+
+def _load(component: Component, path: str | Path, dtype, device, ops) -> nn.Module:
+    tensors, config = read_state_dict(path)
+    return build(component, tensors, config, name=Path(path).name, dtype=dtype, device=device, ops=ops)
+
+
+def load_transformer(path: str | Path, *, dtype=None, device="cpu", ops=casting_ops) -> FoleyTransformer:
+    """The diffusion transformer, XXL, XL or any other size, from `path`. See `read_state_dict` and `build` for errors.
+
+    Args:
+        dtype: of the parameters; None: as stored (fp32, bf16, fp16, or unscaled fp8 in the large weights). Layers compute
+            in the dtype of their input, whatever they are stored in.
+    """
+    return _load(TRANSFORMER, path, dtype, device, ops)
+
+
+def load_vae(path: str | Path, *, dtype=None, device="cpu", ops=casting_ops) -> DACVAE:
+    """The DAC-VAE, with weight norm folded in float32; `dtype` None leaves the folded weights in float32."""
+    return _load(VAE, path, dtype, device, ops)
+
+
+def load_synchformer(path: str | Path, *, dtype=None, device="cpu", ops=casting_ops) -> SynchformerVisualTower:
+    """Synchformer's visual tower, from the whole released file or one holding only `vfeat_extractor.*`."""
+    return _load(SYNCHFORMER, path, dtype, device, ops)
+
+
+def load_siglip2(path: str | Path, *, dtype=None, device="cpu", ops=casting_ops) -> SigLIP2VisionTower:
+    """SigLIP2's vision tower, from a whole Hugging Face checkpoint or one holding only `vision_model.*`."""
+    return _load(SIGLIP2, path, dtype, device, ops)
+
+
+def load_clap(
+    path: str | Path, tokenizer: str | Path | None = None, *, dtype=None, device="cpu", ops=casting_ops
+) -> ClapTextEncoder:
+    """CLAP's text encoder, from a whole Hugging Face checkpoint or one holding only `text_model.*`.
+
+    Args:
+        tokenizer: a `tokenizer.json`; None: the one beside `path`, if there is one. Only encoding text needs it.
+    """
+    clap = _load(CLAP, path, dtype, device, ops)
+    beside = Path(path).with_name(TOKENIZER_FILE)
+    source = tokenizer if tokenizer is not None else beside if beside.is_file() else None
+    if source is not None:
+        clap.tokenizer = FoleyTokenizer.from_file(source, clap.config.max_tokens)
+    return clap

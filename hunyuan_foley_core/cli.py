@@ -1,0 +1,138 @@
+"""`python -m hunyuan_foley_core`: the same functions as the nodes, without ComfyUI."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from . import media
+from .conditions import DEFAULT_NEGATIVE_PROMPT
+from .convert import DTYPES, convert
+from .errors import FoleyError
+from .pipeline import Settings, find_model_files, generate
+from .timing import SAMPLE_RATE
+
+SOUND_SUFFIXES = (".wav", ".flac")
+BAR_WIDTH = 30
+
+
+class ProgressBar:
+    """One line on stderr, rewritten in place on a terminal and written once per stage elsewhere."""
+
+    def __init__(self):
+        self.stage, self.live = None, sys.stderr.isatty()
+
+    def __call__(self, stage: str, done: float, total: float) -> None:
+        share = min(1.0, done / total) if total else 1.0
+        if stage != self.stage:
+            self.close()
+            self.stage = stage
+            if not self.live:
+                sys.stderr.write(f"{stage} ...\n")
+        if self.live:
+            filled = round(share * BAR_WIDTH)
+            sys.stderr.write(f"\r{stage:20} [{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {share:4.0%}")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self.live and self.stage is not None:
+            sys.stderr.write("\n")
+        self.stage = None
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="python -m hunyuan_foley_core", description="Sound for silent video.")
+    commands = root.add_subparsers(dest="command", required=True)
+    _add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
+    _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors"))
+    return root
+
+
+def _add_generate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--video", type=Path, help="the video to give sound to; without it the prompt alone makes the sound")
+    add("--prompt", default="", help="what is heard")
+    add("--negative", default=DEFAULT_NEGATIVE_PROMPT, help="what should not be heard (default: %(default)s)")
+    add("--models", type=Path, required=True, help="folder with the model files, searched with its subfolders")
+    add("--out", type=Path, required=True, help="the video to write (.mp4, .mov, .mkv, .webm), or a .wav or .flac")
+    add("--seconds", type=float, help="length without a video (default 8), or the most to read of a video (default 15)")
+    add("--steps", type=int, default=50, help="sampling steps (default: %(default)s)")
+    add("--cfg", type=float, default=4.5, help="guidance scale; 1 or less turns guidance off (default: %(default)s)")
+    add("--shift", type=float, default=1.0, help="sigma shift (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    add("--no-tag", action="store_true", help="do not ask for wide-band sound with the tag 'high-quality'")
+    add("--audio-only", action="store_true", help="write only the sound; --out is a .wav or .flac")
+    add("--mix", action="store_true", help="keep the video's own sound under the new one")
+    add("--gain", type=float, default=0.0, metavar="DB", help="gain of the new sound in dB (default: %(default)s)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
+    add("--dtype", choices=("fp32", "bf16", "fp16"), help="type the transformer computes in (default: bf16 on a GPU)")
+    for name in ("transformer", "vae", "siglip2", "synchformer", "clap", "tokenizer"):
+        add(f"--{name}", type=Path, metavar="FILE", help=f"take this {name} file instead of looking for one")
+
+
+def _add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, help="a .pth, .bin or .safetensors file")
+    command.add_argument("target", type=Path, help="the .safetensors file to write")
+    command.add_argument("--dtype", choices=tuple(DTYPES), help="change the type of the weights (default: as stored)")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    dtype = args.dtype or ("fp32" if torch.device(args.device).type == "cpu" else "bf16")
+    return Settings(
+        prompt=args.prompt, negative_prompt=args.negative, seconds=args.seconds, steps=args.steps,
+        guidance_scale=args.cfg, shift=args.shift, seed=args.seed, tag=not args.no_tag,
+        device=args.device, dtype=DTYPES[dtype],
+    )
+
+
+def _check_output(args: argparse.Namespace) -> bool:
+    """Whether only sound is to be written; complains before any work is done."""
+    is_sound = args.out.suffix.lower() in SOUND_SUFFIXES
+    if (args.audio_only or args.video is None) and not is_sound:
+        raise FoleyError(
+            f"The output is {args.out.name}.", "Without a picture it has to be a .wav or .flac file.",
+            "Change --out, or give a --video and leave out --audio-only.",
+        )
+    if not args.out.parent.is_dir():
+        raise FoleyError(f"There is no folder {args.out.parent}.", "Expected one to write into.", "Make it first.")
+    return is_sound
+
+
+def run_generate(args: argparse.Namespace) -> Path:
+    only_sound = _check_output(args)
+    chosen = {name: getattr(args, name) for name in ("transformer", "vae", "siglip2", "synchformer", "clap", "tokenizer")}
+    files = find_model_files(args.models, **chosen)
+    progress = ProgressBar()
+    try:
+        waveform = generate(files, _settings(args), args.video, progress)
+    finally:
+        progress.close()
+    if only_sound:
+        media.write_audio(args.out, waveform * 10 ** (args.gain / 20), SAMPLE_RATE)
+    else:
+        mode = "mix" if args.mix else "replace"
+        media.mux(args.video, waveform, SAMPLE_RATE, args.out, mode=mode, gain_db=args.gain)
+    return args.out
+
+
+def run_convert(args: argparse.Namespace) -> Path:
+    convert(args.source, args.target, DTYPES.get(args.dtype))
+    return args.target
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; 0 when it worked, 1 after a message the user can act on, 130 when interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    args = parser().parse_args(argv)
+    run = {"generate": run_generate, "convert": run_convert}[args.command]
+    try:
+        sys.stdout.write(f"{run(args)}\n")
+    except FoleyError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; nothing was written.\n")
+        return 130
+    return 0

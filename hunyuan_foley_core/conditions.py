@@ -1,0 +1,167 @@
+"""From pictures and words to the features that condition the transformer.
+
+Pictures come as a stream and are never held whole: each is resized when it arrives, encoded with a few others, and dropped.
+"""
+
+from dataclasses import dataclass
+from typing import Callable, Iterable, Protocol
+
+import torch
+from torch import Tensor
+
+from .encoders.clap import ClapTextEncoder
+from .encoders.preprocess import siglip2_pixels, synchformer_pixels
+from .encoders.siglip2 import SigLIP2VisionTower
+from .encoders.synchformer import SynchformerVisualTower
+from .errors import MediaError
+from .timing import SEGMENT_FRAMES, SEGMENT_HOP, TEXT_TOKENS, seconds_of_sync_frames
+
+BANDWIDTH_TAG = "high-quality"
+DEFAULT_NEGATIVE_PROMPT = "noisy, harsh"
+
+VISUAL_BATCH = 4  # frames per SigLIP2 call
+SYNC_BATCH = 2  # segments per Synchformer call
+
+ProgressCallback = Callable[[float], None]  # seconds of video encoded so far; raising cancels
+
+
+class Frame(Protocol):
+    """A picture chosen at 8 fps, 25 fps or both; see `media.SelectedFrame`."""
+
+    image: Tensor  # uint8 [3, H, W]
+    visual_repeats: int
+    sync_repeats: int
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """What the transformer sees of a video.
+
+    Attributes:
+        visual: SigLIP2 features [1, V, visual_dim], float32.
+        sync: Synchformer features [1, S, sync_dim], float32.
+        seconds: true duration of the chosen frames, before a short clip is held up to one segment.
+    """
+
+    visual: Tensor
+    sync: Tensor
+    seconds: float
+
+
+class VisualStream:
+    """Collects frames at 8 fps into SigLIP2 features; a repeated frame is encoded once."""
+
+    def __init__(self, siglip2: SigLIP2VisionTower, **where):
+        self.siglip2, self.where = siglip2, where
+        self.pending, self.repeats, self.features = [], [], []
+
+    def push(self, image: Tensor, repeats: int) -> None:
+        if not repeats:
+            return
+        self.pending.append(siglip2_pixels(image[None], self.siglip2.config.image_size)[0])
+        self.repeats.append(repeats)
+        if len(self.pending) == VISUAL_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.pending:
+            encoded = self.siglip2.encode_frames(torch.stack(self.pending), **self.where)
+            self.features.append(encoded.repeat_interleave(torch.tensor(self.repeats), dim=0))
+            self.pending, self.repeats = [], []
+
+    def finish(self) -> Tensor:
+        self.flush()
+        return torch.cat(self.features)[None]
+
+
+class SyncStream:
+    """Collects frames at 25 fps into segments of 16, hop 8, and those into Synchformer features."""
+
+    def __init__(self, synchformer: SynchformerVisualTower, **where):
+        self.synchformer, self.where = synchformer, where
+        self.pending, self.features, self.frames = [], [], 0
+
+    def push(self, image: Tensor, repeats: int) -> None:
+        if not repeats:
+            return
+        pixels = synchformer_pixels(image[None])[0]
+        for _ in range(repeats):
+            self.pending.append(pixels)
+            self.frames += 1
+            if len(self.pending) == SEGMENT_FRAMES + (SYNC_BATCH - 1) * SEGMENT_HOP:
+                self.flush()
+
+    def flush(self) -> None:
+        self.features.append(self.synchformer.encode_frames(torch.stack(self.pending), **self.where))
+        segments = (len(self.pending) - SEGMENT_FRAMES) // SEGMENT_HOP + 1
+        self.pending = self.pending[segments * SEGMENT_HOP:]
+
+    def finish(self) -> Tensor:
+        if len(self.pending) >= SEGMENT_FRAMES or not self.features:
+            self.flush()
+        return torch.cat(self.features)[None]
+
+
+@torch.inference_mode()
+def encode_video(
+    frames: Iterable[Frame],
+    siglip2: SigLIP2VisionTower,
+    synchformer: SynchformerVisualTower,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    callback: ProgressCallback | None = None,
+) -> VideoFeatures:
+    """Encodes a stream of chosen frames.
+
+    Args:
+        frames: in order of time, from `media.stream_frames` or `media.frames_from_images`.
+        device, dtype: where and in what to compute; None: as the encoders' parameters.
+        callback: called with the seconds encoded so far; an exception it raises ends the run.
+
+    Raises:
+        MediaError: no frame came.
+    """
+    visual, sync = VisualStream(siglip2, device=device, dtype=dtype), SyncStream(synchformer, device=device, dtype=dtype)
+    for frame in frames:
+        visual.push(frame.image, frame.visual_repeats)
+        sync.push(frame.image, frame.sync_repeats)
+        if callback is not None:
+            callback(seconds_of_sync_frames(sync.frames))
+    if not sync.frames:
+        raise MediaError("No picture came out of the video.", "Expected at least one.", "Check the file and its trim.")
+    return VideoFeatures(visual.finish(), sync.finish(), seconds_of_sync_frames(sync.frames))
+
+
+def with_bandwidth_tag(prompt: str) -> str:
+    """The prompt ending in the tag that captions of wide-band recordings carried in training."""
+    words = prompt.rstrip().rstrip(".,;")
+    if not words:
+        return BANDWIDTH_TAG
+    return prompt if words.endswith(BANDWIDTH_TAG) else f"{words}, {BANDWIDTH_TAG}"
+
+
+@torch.inference_mode()
+def encode_text_pair(
+    clap: ClapTextEncoder,
+    prompt: str,
+    negative_prompt: str = DEFAULT_NEGATIVE_PROMPT,
+    *,
+    tag: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Features of prompt and negative prompt, tokenized together so that both are padded to the longer one.
+
+    Args:
+        tag: whether the prompt gets the bandwidth tag; the negative prompt never does.
+
+    Returns:
+        text and negative_text, each [1, T, text_dim] with T at most 77, float32.
+
+    Raises:
+        InputError: a text longer than the encoder takes, or an encoder without its tokenizer.
+    """
+    texts = [with_bandwidth_tag(prompt) if tag else prompt, negative_prompt]
+    features = clap.encode_text(texts, device=device, dtype=dtype)[:, :TEXT_TOKENS]
+    return features[:1], features[1:]

@@ -1,0 +1,180 @@
+"""The whole way from a silent video and a prompt to a waveform, one network in memory at a time."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Callable
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from . import checkpoint, media
+from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_text_pair, encode_video
+from .errors import CheckpointError, InputError
+from .sampling import make_noise, sample
+from .timing import MAX_SECONDS, latent_frames
+
+Progress = Callable[[str, float, float], None]  # (stage, done, total); raising cancels
+
+DEFAULT_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the weights are. The video encoders are only needed for a video; the tokenizer may lie beside `clap`."""
+
+    transformer: Path
+    vae: Path
+    clap: Path
+    siglip2: Path | None = None
+    synchformer: Path | None = None
+    tokenizer: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to generate. Defaults are the published ones.
+
+    Attributes:
+        seconds: length without a video, or the most to read of a video; None: 8 s, or the model's 15 s.
+        tag: whether the prompt asks for wide-band sound.
+        device, dtype: where and in what type the transformer computes.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
+    seconds: float | None = None
+    steps: int = 50
+    guidance_scale: float = 4.5
+    shift: float = 1.0
+    seed: int = 0
+    tag: bool = True
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+
+def _keys(path: Path) -> list[str]:
+    """Keys of a weight file, without reading its tensors where the format allows; empty for files we cannot read."""
+    try:
+        if path.suffix.lower() in (".safetensors", ".sft"):
+            with safe_open(str(path), framework="pt") as file:
+                return list(file.keys())
+        return list(checkpoint.read_state_dict(path)[0])
+    except (CheckpointError, SafetensorError, OSError):
+        return []
+
+
+def find_model_files(folder: str | Path, **chosen: str | Path | None) -> ModelFiles:
+    """Finds each network under a folder by what the files hold, whatever they are called.
+
+    Args:
+        folder: searched with its subfolders.
+        chosen: paths by field of `ModelFiles` that are taken as they are.
+
+    Raises:
+        CheckpointError: a network is missing, or two files could serve and none was chosen.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder {folder}.", "Expected the one with the model files.")
+    names = {
+        id(component): name for name, component in (
+            ("transformer", checkpoint.TRANSFORMER), ("vae", checkpoint.VAE), ("clap", checkpoint.CLAP),
+            ("siglip2", checkpoint.SIGLIP2), ("synchformer", checkpoint.SYNCHFORMER),
+        )
+    }
+    found: dict[str, list[Path]] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in checkpoint.SUFFIXES):
+        component = checkpoint.identify(_keys(path))
+        if component is not None:
+            found.setdefault(names[id(component)], []).append(path)
+    found["tokenizer"] = sorted(folder.rglob(checkpoint.TOKENIZER_FILE))
+    return ModelFiles(**{
+        field.name: Path(chosen[field.name]) if chosen.get(field.name) else _only(field, found.get(field.name, []), folder)
+        for field in fields(ModelFiles)
+    })
+
+
+def _only(field, paths: list[Path], folder: Path) -> Path | None:
+    if len(paths) == 1:
+        return paths[0]
+    if field.name == "tokenizer":  # several encoders may bring theirs; CLAP's lies beside its weights
+        return None
+    if paths:
+        raise CheckpointError(
+            f"{len(paths)} files under {folder} hold the {field.name}: {', '.join(path.name for path in paths)}.",
+            "Expected one.",
+            f"Choose it with --{field.name} FILE.",
+        )
+    if field.default is None:
+        return None
+    raise CheckpointError(
+        f"No file under {folder} holds the {field.name}.", "Expected the released weights or a conversion of them.",
+        "The README lists the files and where they come from.",
+    )
+
+
+def _stage(progress: Progress | None, name: str) -> Callable[[float, float], None]:
+    return lambda done, total: progress(name, done, total) if progress is not None else None
+
+
+def _video_features(files: ModelFiles, settings: Settings, video: str | Path, progress: Progress | None) -> VideoFeatures:
+    if files.siglip2 is None or files.synchformer is None:
+        raise CheckpointError(
+            "The SigLIP2 or the Synchformer weights are missing.", "Expected both, to see the video.",
+            "The README lists the files and where they come from.",
+        )
+    limit = MAX_SECONDS if settings.seconds is None else settings.seconds
+    total = min(limit, media.probe(video).duration or limit)
+    report = _stage(progress, "watching the video")
+    siglip2 = checkpoint.load_siglip2(files.siglip2, dtype=torch.float32, device=settings.device)
+    synchformer = checkpoint.load_synchformer(files.synchformer, dtype=torch.float32, device=settings.device)
+    frames = media.stream_frames(video, max_seconds=limit)
+    return encode_video(frames, siglip2, synchformer, callback=lambda seconds: report(min(seconds, total), total))
+
+
+def _text_features(files: ModelFiles, settings: Settings) -> tuple[Tensor, Tensor]:
+    clap = checkpoint.load_clap(files.clap, files.tokenizer, dtype=torch.float32, device=settings.device)
+    return encode_text_pair(clap, settings.prompt, settings.negative_prompt, tag=settings.tag)
+
+
+def _latents(files: ModelFiles, settings: Settings, video: VideoFeatures | None, progress: Progress | None) -> Tensor:
+    text, negative_text = _text_features(files, settings)
+    transformer = checkpoint.load_transformer(files.transformer, device=settings.device)
+    seconds = video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS
+    noise = make_noise(1, transformer.config.latent_channels, latent_frames(seconds), settings.seed)
+    report = _stage(progress, "making the sound")
+    return sample(
+        transformer,
+        noise.to(settings.device, settings.dtype),
+        text=text,
+        negative_text=negative_text,
+        visual=video.visual if video is not None else None,
+        sync=video.sync if video is not None else None,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        shift=settings.shift,
+        callback=lambda step, steps, _: report(step, steps),
+    )
+
+
+def generate(
+    files: ModelFiles, settings: Settings, video: str | Path | None = None, progress: Progress | None = None
+) -> Tensor:
+    """Sound for a video, or for a prompt alone.
+
+    Returns:
+        A waveform [1, N], float32, 48 kHz, as long as the chosen frames of the video (or `settings.seconds`).
+
+    Raises:
+        FoleyError: a file, the video or a setting is not right; the message says which and what to do.
+    """
+    if settings.seconds is not None and settings.seconds <= 0:
+        raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
+    features = _video_features(files, settings, video, progress) if video is not None else None
+    latents = _latents(files, settings, features, progress)
+    vae = checkpoint.load_vae(files.vae, device=settings.device)
+    report = _stage(progress, "decoding")
+    return vae.decode(latents, callback=report, output_device="cpu")[0]
+
+

@@ -1,0 +1,142 @@
+"""Flow-matching sampling: linear-shift sigmas, Euler steps in float32, classifier-free guidance in one batch.
+
+The model predicts velocity = noise - data at model time 1000 * sigma (arXiv 2508.16930 and its released settings).
+"""
+
+import math
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .model import FoleyTransformer, PreparedConditions
+from .timing import ClipTiming
+
+TIMESTEP_SCALE = 1000.0
+
+StepCallback = Callable[[int, int, Tensor], None]  # (steps done, steps in all, latents); raising cancels the run
+
+
+def linear_sigmas(steps: int, shift: float = 1.0) -> Tensor:
+    """Noise levels from 1 to 0, float32 [steps + 1]; shift > 1 spends more steps at high noise.
+
+    Raises:
+        InputError: fewer than one step, or a shift that is not positive.
+    """
+    if steps < 1:
+        raise InputError(f"The number of steps is {steps}.", "Expected at least 1.", "50 is the published setting.")
+    if not shift > 0:
+        raise InputError(f"The shift is {shift}.", "Expected a number above 0.", "1.0 is the published setting.")
+    sigmas = torch.linspace(1, 0, steps + 1)
+    return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+def make_noise(batch: int, channels: int, latent_frames: int, seed: int) -> Tensor:
+    """Gaussian noise [B, C, L], float32, drawn on the CPU so that a seed means the same everywhere."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(batch, channels, latent_frames, generator=generator)
+
+
+def guided(velocity: Tensor, guidance_scale: float) -> Tensor:
+    """Combines a batch of [unconditional, conditional] velocities."""
+    unconditional, conditional = velocity.chunk(2)
+    return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def euler_step(latents: Tensor, velocity: Tensor, sigma: Tensor, next_sigma: Tensor) -> Tensor:
+    return latents + velocity.float() * (next_sigma - sigma)
+
+
+def _batched(name: str, features: Tensor, batch: int, like: Tensor) -> Tensor:
+    if features.shape[0] not in (1, batch):
+        raise InputError(
+            f"The {name} features are a batch of {features.shape[0]}, the noise is a batch of {batch}.",
+            "Expected one set of features, or one for each sound.",
+        )
+    return features.to(like).expand(batch, -1, -1)
+
+
+def prepare_generation(
+    transformer: FoleyTransformer, noise: Tensor, text: Tensor, negative_text: Tensor | None,
+    visual: Tensor | None, sync: Tensor | None,
+) -> PreparedConditions:
+    """Conditions for the batch [unconditional, conditional], or for the conditional half when `negative_text` is None."""
+    batch, _, latent_frames = noise.shape
+    counts = ClipTiming.from_latent_frames(latent_frames)
+    empty_visual = transformer.empty_visual(counts.visual_tokens if visual is None else visual.shape[1])
+    empty_sync = transformer.empty_sync(counts.sync_tokens if sync is None else sync.shape[1])
+    texts, visuals, syncs = [text], [empty_visual if visual is None else visual], [empty_sync if sync is None else sync]
+    if negative_text is not None:
+        if negative_text.shape[1] != text.shape[1]:
+            raise InputError(
+                f"The prompt has {text.shape[1]} text tokens and the negative prompt {negative_text.shape[1]}.",
+                "Expected the same number: the model was used with both padded to the longer one.",
+                "Encode the two together.",
+            )
+        texts, visuals, syncs = [negative_text] + texts, [empty_visual] + visuals, [empty_sync] + syncs
+
+    def join(name: str, parts: list[Tensor]) -> Tensor:
+        return torch.cat([_batched(name, part, batch, noise) for part in parts])
+
+    return transformer.prepare(join("text", texts), join("visual", visuals), join("sync", syncs), latent_frames)
+
+
+@torch.inference_mode()
+def sample(
+    transformer: FoleyTransformer,
+    noise: Tensor,
+    *,
+    text: Tensor,
+    negative_text: Tensor | None,
+    visual: Tensor | None = None,
+    sync: Tensor | None = None,
+    steps: int = 50,
+    guidance_scale: float = 4.5,
+    shift: float = 1.0,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Turns noise into latents.
+
+    Args:
+        transformer: the model; what does not depend on the step is computed once, before the loop.
+        noise: [B, C, L]; its dtype and device are those the model computes in, the solver's state is float32.
+        text, negative_text: [1 or B, T, text_dim], encoded together. Without `negative_text`, or with a
+            `guidance_scale` of at most 1, there is no unconditional half.
+        visual, sync: [1 or B, V, visual_dim] and [1 or B, S, sync_dim]; None: the learned empty features, at the length
+            the latents imply.
+        steps, shift: see `linear_sigmas`.
+        callback: called after each step with (steps done, steps in all, latents); an exception it raises ends the run.
+
+    Returns:
+        Latents [B, C, L], float32.
+
+    Raises:
+        InputError: shapes that do not fit each other or the model, steps or shift out of range, or a result that is not finite.
+    """
+    guidance = negative_text is not None and guidance_scale > 1
+    prepared = prepare_generation(transformer, noise, text, negative_text if guidance else None, visual, sync)
+    sigmas = linear_sigmas(steps, shift).to(noise.device)
+    latents = noise.float()
+    for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:])):
+        model_input = latents.to(noise.dtype)
+        if guidance:
+            model_input = torch.cat((model_input, model_input))
+        velocity = transformer.denoise(model_input, (sigma * TIMESTEP_SCALE).expand(len(model_input)), prepared).float()
+        latents = euler_step(latents, guided(velocity, guidance_scale) if guidance else velocity, sigma, next_sigma)
+        if callback is not None:
+            callback(step + 1, steps, latents)
+    check_finite(latents)
+    return latents
+
+
+def check_finite(latents: Tensor) -> None:
+    """Raises InputError when latents hold NaN or infinity."""
+    bad = latents.numel() - int(latents.isfinite().sum())
+    if bad:
+        share = math.ceil(100 * bad / latents.numel())
+        raise InputError(
+            f"The sampled latents hold {bad} values that are not finite ({share} % of them).",
+            "Expected finite numbers.",
+            "Use bf16 or fp32 in place of fp16, lower the guidance scale, or check the weights and any LoRA for damage.",
+        )
