@@ -262,12 +262,13 @@ def build(
         needed = fold_weight_norm(needed)
     with torch.device("meta"):
         module = component.network(component.config(needed, config), ops=ops)
-    _check_fit(component, module.state_dict(), needed, name)
+    check_fit(component, module.state_dict(), needed, name)
     module.load_state_dict(needed, strict=True, assign=True)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def _check_fit(component: Component, expected: StateDict, given: StateDict, name: str) -> None:
+def check_fit(component: Component, expected: StateDict, given: StateDict, name: str) -> None:
+    """Raises CheckpointError unless a file's tensors are exactly the expected ones, by key and shape."""
     missing = sorted(expected.keys() - given.keys())
     unknown = sorted(given.keys() - expected.keys())
     misfits = sorted(key for key in expected.keys() & given.keys() if expected[key].shape != given[key].shape)
