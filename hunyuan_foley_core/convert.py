@@ -45,4 +45,4 @@ def convert(source: str | Path, target: str | Path, dtype: torch.dtype | None = 
 
 def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     # A clone, because safetensors refuses tensors that share memory.
-    return tensor.to(dtype if tensor.is_floating_point() else None).contiguous().clone()
+    return tensor.to(dtype=dtype if tensor.is_floating_point() else None).contiguous().clone()
