@@ -62,22 +62,15 @@ TRANSFORMER = Component(
 VAE = Component("DAC-VAE", "post_quant_conv.weight", "", DACVAEConfig.from_state_dict, DACVAE)
 SYNCHFORMER = Component(
     "Synchformer visual tower", "patch_embed_3d.proj.weight", "vfeat_extractor.",
-    SynchformerConfig.from_state_dict, SynchformerVisualTower,
-    # The 2-D patch embedding is left over from the image model; the rest is the audio tower and the sync head.
-    unused=("vfeat_extractor.patch_embed.", "afeat_extractor.", "vproj.", "aproj.", "transformer."),
+    SynchformerConfig.from_state_dict, SynchformerVisualTower, SynchformerVisualTower.KNOWN_EXTRA_PREFIXES,
 )
 SIGLIP2 = Component(
     "SigLIP2 vision tower", "embeddings.patch_embedding.weight", "vision_model.",
-    SigLIP2Config.from_state_dict, SigLIP2VisionTower,
-    unused=("vision_model.embeddings.position_ids", "text_model.", "logit_scale", "logit_bias"),
+    SigLIP2Config.from_state_dict, SigLIP2VisionTower, SigLIP2VisionTower.KNOWN_EXTRA_PREFIXES,
 )
 CLAP = Component(
     "CLAP text encoder", "embeddings.word_embeddings.weight", "text_model.",
-    ClapTextConfig.from_state_dict, ClapTextEncoder,
-    unused=(
-        "text_model.pooler.", "text_model.embeddings.position_ids", "text_model.embeddings.token_type_ids",
-        "text_projection.", "audio_model.", "audio_projection.", "logit_scale_a", "logit_scale_t",
-    ),
+    ClapTextConfig.from_state_dict, ClapTextEncoder, ClapTextEncoder.KNOWN_EXTRA_PREFIXES,
 )
 COMPONENTS = (TRANSFORMER, VAE, SYNCHFORMER, SIGLIP2, CLAP)
 # Files people pick by mistake, by a key that gives them away.
@@ -157,11 +150,10 @@ def _read_torch(path: Path, wanted: Callable[[str], bool] | None) -> tuple[State
 
 def _torch_load(path: Path) -> Any:
     """`torch.load` without code; memory-mapped where the file's format allows."""
-    damaged = (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError)
     try:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except damaged:  # files from before torch 1.6 cannot be mapped
+        except RuntimeError:  # files from before torch 1.6 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -169,9 +161,12 @@ def _torch_load(path: Path) -> Any:
             "Only tensors and plain containers are read.",
             "Use a .safetensors file, or one from a source you trust that was saved as a state dict.",
         ) from error
-    except damaged as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # on a damaged stream torch's unpickler stops with whatever its next instruction raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read: {reason}.",
             "Expected a complete torch or safetensors file.",
             "It was probably not downloaded to the end: delete it and download it again.",
         ) from error
