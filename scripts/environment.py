@@ -63,7 +63,6 @@ def build() -> Environment:
     environment = Environment(folder / "ComfyUI", _venv_python(folder / "venv"))
     # Scripts of a virtual environment hold its path, so everything is built in place and marked when it is whole.
     whole = folder / "whole"
-    ENV.mkdir(exist_ok=True)
     with _one_at_a_time():
         if not (whole.is_file() and _runs(environment.python)):
             _check_python()
@@ -255,7 +254,12 @@ def _digest(*texts: str) -> str:
 @contextlib.contextmanager
 def _one_at_a_time():
     """Makes a second run wait for the one that is building. Systems without `fcntl` (Windows) go unguarded."""
-    with (ENV / "lock").open("w") as file:
+    try:
+        ENV.mkdir(exist_ok=True)
+        file = (ENV / "lock").open("w")
+    except OSError as error:
+        raise SetupError(f"{ENV} cannot be written ({error.strerror}); this checkout must lie where you may write.") from error
+    with file:
         with contextlib.suppress(ImportError):
             import fcntl
 

@@ -1,0 +1,43 @@
+"""A real ComfyUI server with this pack and small random weights, one for the whole run."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def comfyui(require) -> Path:
+    """The ComfyUI that `scripts/run.py test` built or was given; tests run in its Python."""
+    folder = os.environ.get("FOLEY_COMFYUI", "")
+    require(folder, "a ComfyUI: run the tests with `python scripts/run.py test`")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def films(require) -> Path:
+    """Folder with bigbuckbunny.mp4 (h264 with sound), bikes.mp4 and carphone_pristine.mp4 (h264 without)."""
+    folder = os.environ.get("FOLEY_FILMS", "")
+    require(folder, "the test films: run the tests with `python scripts/run.py test`")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """A base directory of ComfyUI: the pack in custom_nodes, small weights in models."""
+    import comfy_server
+    import small_weights
+
+    base = tmp_path_factory.mktemp("comfyui")
+    comfy_server.install_pack(base)
+    small_weights.write(base / "models")
+    return base
+
+
+@pytest.fixture(scope="session")
+def server(comfyui, base):
+    """A running ComfyServer on the CPU, shared by all tests: leave its queue empty."""
+    from comfy_server import ComfyServer
+
+    with ComfyServer(comfyui, base) as server:
+        yield server

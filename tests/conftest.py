@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+import os
+
+import pytest
+
+RUNS_IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+
+@pytest.fixture(scope="session")
+def require():
+    """`require(found, what)`: where `found` is false, the test skips with its reason, and fails in CI."""
+
+    def check(found, what: str) -> None:
+        if not found:
+            (pytest.fail if RUNS_IN_CI else pytest.skip)(f"This machine lacks {what}.")
+
+    return check
