@@ -1,0 +1,210 @@
+"""The Foley transformer as a model of ComfyUI: latent format, configuration, BaseModel and the diffusion model itself."""
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.supported_models_base
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+
+from ..hunyuan_foley_core.config import TransformerConfig
+from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.model import FoleyTransformer
+from ..hunyuan_foley_core.timing import ClipTiming
+from .prepared_cache import CACHE_KEY, PREPARED_KEY
+
+# What Encode Text adds to a CONDITIONING beside the text itself.
+VISUAL_KEY = "foley_visual"  # [1, V, visual_dim]
+SYNC_KEY = "foley_sync"  # [1, S, sync_dim]
+LENGTHS_KEY = "foley_lengths"  # (V, S) of the empty features, when there is no picture
+SOURCES_KEY = "foley_sources"  # file names by kind of feature, for messages
+
+MEMORY_FACTOR_PER_WIDTH = 8 / 1536
+
+
+class FoleyLatents(comfy.latent_formats.LatentFormat):
+    """[B, C, L] without scaling; no preview. The number of channels is set from the checkpoint."""
+
+    latent_dimensions = 1
+
+
+class FoleyDiffusionModel(FoleyTransformer):
+    """The core's transformer under ComfyUI's contract for diffusion models."""
+
+    def __init__(self, dtype=None, device=None, operations=None, **unet_config):
+        super().__init__(TransformerConfig(**unet_config), ops=operations, dtype=dtype, device=device)
+        self.dtype = dtype
+
+    def forward(
+        self, x, timestep, context=None, visual=None, sync=None, control=None, transformer_options={}, **kwargs
+    ):
+        """Velocity [B, C, L]; every argument in compute dtype and on the compute device."""
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        # EasyCache looks for transformer_options in the last place.
+        return executor.execute(x, timestep, context, visual, sync, control, transformer_options, **kwargs)
+
+    def _forward(
+        self, x, timestep, context=None, visual=None, sync=None, control=None, transformer_options={}, **kwargs
+    ):
+        prepared = transformer_options.get(PREPARED_KEY)
+        if prepared is None:
+            prepared = self.prepare(context, visual, sync, x.shape[-1])
+        return self.denoise(
+            x, timestep, prepared,
+            attention=_attention(transformer_options), call_block=_block_caller(transformer_options),
+        )
+
+
+def _attention(transformer_options):
+    """ComfyUI's attention of choice, open to the overrides that nodes put into `transformer_options`."""
+
+    def attention(q, k, v):
+        return optimized_attention(
+            q, k, v, q.shape[1], skip_reshape=True, skip_output_reshape=True, transformer_options=transformer_options
+        )
+
+    return attention
+
+
+def _block_caller(transformer_options):
+    """Lets nodes replace blocks, in the manner of ComfyUI's video transformers: `img` is the audio, `txt` the visual."""
+    replacements = transformer_options.get("patches_replace", {}).get("dit", {})
+
+    def call_block(kind, index, block, *inputs):
+        replace = replacements.get((kind, index))
+        if replace is None:
+            return block(*inputs)
+        streams = ("img", "txt") if kind == "double_block" else ("img",)
+        names = (*streams, "vec")
+
+        def original_block(args):
+            outputs = block(*(args[name] for name in names), *inputs[len(names):])
+            return dict(zip(streams, outputs if len(streams) > 1 else (outputs,)))
+
+        args = {**dict(zip(names, inputs)), "transformer_options": transformer_options}
+        outputs = replace(args, {"original_block": original_block})
+        return tuple(outputs[name] for name in streams) if len(streams) > 1 else outputs["img"]
+
+    return call_block
+
+
+class FoleyModel(comfy.model_base.BaseModel):
+    """Rectified flow over audio latents, conditioned on text, visual and sync features.
+
+    The diffusion model is built without storage: `load_model_weights` gives every parameter its tensor.
+    """
+
+    def __init__(self, model_config, device=None):
+        super().__init__(
+            model_config, comfy.model_base.ModelType.FLOW,
+            device=torch.device("meta"), unet_model=FoleyDiffusionModel,
+        )
+        self.device = device
+
+    def load_model_weights(self, sd, unet_prefix="", assign=True):
+        """Gives every parameter its tensor, each in the type it comes in; `sd` has exactly the model's keys."""
+        self.diffusion_model.load_state_dict(sd, strict=True, assign=True)
+        self.diffusion_model.requires_grad_(False)
+        # Newer versions note each parameter's type at construction, and cast to it when they load.
+        archive_dtypes = getattr(comfy.model_management, "archive_model_dtypes", None)
+        if archive_dtypes is not None:
+            archive_dtypes(self.diffusion_model)
+        return self
+
+    def extra_conds(self, **kwargs):
+        """Conditions of one entry of a CONDITIONING; where it has no picture, the learned empty features.
+
+        Raises:
+            InputError: the latents or the features are not of the shapes this model takes.
+        """
+        noise, text = kwargs["noise"], kwargs.get("cross_attn")
+        self._check_latents(noise)
+        timing = ClipTiming.from_latent_frames(noise.shape[2])
+        visual_tokens, sync_tokens = kwargs.get(LENGTHS_KEY) or (timing.visual_tokens, timing.sync_tokens)
+        visual, sync = kwargs.get(VISUAL_KEY), kwargs.get(SYNC_KEY)
+        if visual is None:
+            visual = self.diffusion_model.empty_visual(visual_tokens)
+        if sync is None:
+            sync = self.diffusion_model.empty_sync(sync_tokens)
+        self._check_widths(text, visual, sync, kwargs.get(SOURCES_KEY) or {})
+        # CONDRegular even for the text: CONDCrossAttn repeats tokens to a common length, but here they have positions.
+        # On one device, because entries on different ones are not merged into one batch.
+        tensors = {"c_crossattn": text, "visual": visual, "sync": sync}
+        return {name: comfy.conds.CONDRegular(tensor.to(kwargs["device"])) for name, tensor in tensors.items()}
+
+    def _apply_model(
+        self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, visual=None, sync=None, **kwargs
+    ):
+        """Looks up or computes what no step changes, outside of what TorchCompileModel compiles."""
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        c_crossattn, visual, sync = (tensor.to(x.device, dtype) for tensor in (c_crossattn, visual, sync))
+        cache = transformer_options.get(CACHE_KEY)
+        if cache is not None and self._weights_are_constant():
+            frames = x.shape[-1]
+            prepared = cache.get(
+                (sync, visual, c_crossattn), frames, lambda: self.diffusion_model.prepare(c_crossattn, visual, sync, frames)
+            )
+            transformer_options = {**transformer_options, PREPARED_KEY: prepared}
+        return super()._apply_model(
+            x, t, c_concat, c_crossattn, control, transformer_options, visual=visual, sync=sync, **kwargs
+        )
+
+    def _weights_are_constant(self) -> bool:
+        """Whether no step changes the weights: no training, and no LoRA hooks with their schedules."""
+        patcher = self.current_patcher
+        return not torch.is_grad_enabled() and not (patcher and (patcher.hook_patches or patcher.current_hooks))
+
+    def _check_latents(self, noise):
+        channels = self.latent_format.latent_channels
+        if noise.ndim != 3 or noise.shape[1] != channels:
+            raise InputError(
+                f"The latent to sample has the shape {list(noise.shape)}.",
+                f"This Foley model takes audio latents [batch, {channels}, frames].",
+                "Connect Empty Foley Latent or DAC Encode in place of an image or other audio latent.",
+            )
+
+    def _check_widths(self, text, visual, sync, sources):
+        sizes = self.diffusion_model.config
+        if text is None:
+            raise InputError(
+                "The conditioning carries no text features.", "", "Connect Encode Text (CLAP), for an empty prompt too."
+            )
+        features = {"text": (text, sizes.text_dim), "visual": (visual, sizes.visual_dim), "sync": (sync, sizes.sync_dim)}
+        for name, (tensor, width) in features.items():
+            if tensor.shape[-1] != width:
+                source = sources.get(name, "another node")
+                raise InputError(
+                    f"The {name} features, made with `{source}`, are {tensor.shape[-1]} wide.",
+                    f"The loaded Foley model reads {name} features {width} wide.",
+                    f"Pick the {name} encoder that belongs to this model in Load Foley Encoders.",
+                )
+
+
+class FoleyModelConfig(comfy.supported_models_base.BASE):
+    """How ComfyUI sees any size of the model. `unet_config` holds the fields of `TransformerConfig`."""
+
+    unet_extra_config = {}
+    sampling_settings = {"shift": 1.0, "multiplier": 1000}
+    # The weights were released and used in bfloat16; float16 has not been shown to hold their range.
+    supported_inference_dtypes = [torch.bfloat16, torch.float32]
+    latent_format = FoleyLatents
+
+    def __init__(self, unet_config):
+        super().__init__(unet_config)
+        self.latent_format.latent_channels = unet_config["latent_channels"]
+        self.memory_usage_factor = MEMORY_FACTOR_PER_WIDTH * unet_config["hidden_size"]
+
+    def get_model(self, state_dict, prefix="", device=None):
+        return FoleyModel(self, device=device)
+
+    def model_type(self, state_dict, prefix=""):
+        return comfy.model_base.ModelType.FLOW
+
+    def inpaint_model(self):
+        return False
+
+    def clip_target(self, state_dict={}):
+        return None

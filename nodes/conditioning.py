@@ -1,0 +1,79 @@
+"""What a CONDITIONING of ours carries, and switching between its text variants."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, VideoFeatures
+from ..hunyuan_foley_core.errors import InputError
+from .comfy_model import LENGTHS_KEY, SOURCES_KEY, SYNC_KEY, VISUAL_KEY
+
+TEXT_KEY = "foley_text"  # text features [1, T, text_dim] by variant
+NO_TAG = "none"
+TAG_VARIANTS = (BANDWIDTH_TAG, NO_TAG)
+AS_ENCODED = "as encoded"
+
+Variants = dict[str, torch.Tensor]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoleyVideo:
+    """What the FOLEY_VIDEO socket carries.
+
+    Attributes:
+        sources: names of the encoders' files by kind of feature, for messages.
+    """
+
+    features: VideoFeatures
+    sources: dict[str, str]
+
+    def get_ram_usage(self) -> int:
+        """Bytes, for ComfyUI's cache."""
+        return self.features.visual.nbytes + self.features.sync.nbytes
+
+
+def conditioning_pair(
+    positive: Variants, negative: Variants, variant: str, video: FoleyVideo | None, sources: dict[str, str]
+) -> tuple[list, list]:
+    """Positive and negative CONDITIONING.
+
+    The unconditional half sees the learned empty features; it gets the lengths of the real ones, so that the two have
+    equal shapes and run as one batch. Without a video both halves do, at the length the latent implies.
+    """
+    extras, seen = {SOURCES_KEY: sources}, {}
+    if video is not None:
+        visual, sync = video.features.visual, video.features.sync
+        extras = {SOURCES_KEY: {**sources, **video.sources}, LENGTHS_KEY: (visual.shape[1], sync.shape[1])}
+        seen = {VISUAL_KEY: visual, SYNC_KEY: sync}
+    return (
+        [[positive[variant], {**extras, **seen, TEXT_KEY: positive}]],
+        [[negative[variant], {**extras, TEXT_KEY: negative}]],
+    )
+
+
+def with_variant(conditioning: list, variant: str) -> list:
+    """The conditioning with the text of another variant. Text that another node has changed stays as it is.
+
+    Raises:
+        InputError: the conditioning carries no variants.
+    """
+    if variant == AS_ENCODED:
+        return conditioning
+    return [[_variant_of(text, extras, variant), extras] for text, extras in conditioning]
+
+
+def _variant_of(text: torch.Tensor, extras: dict, variant: str) -> torch.Tensor:
+    variants = extras.get(TEXT_KEY)
+    if variants is None:
+        raise InputError(
+            "The conditioning does not come from Encode Text (CLAP), so it carries no variants with and without the tag.",
+            f"Expected one that does, for the bandwidth tag `{variant}`.",
+            f"Set the sampler's bandwidth tag to `{AS_ENCODED}`, or connect Encode Text (CLAP).",
+        )
+    if not any(known.shape == text.shape and torch.equal(known, text) for known in variants.values()):
+        logger.warning("A node after Encode Text changed the text features; the bandwidth tag `%s` leaves them alone.", variant)
+        return text
+    return variants[variant]

@@ -1,0 +1,95 @@
+"""Picture and text to features."""
+
+import comfy.utils
+from comfy_api.v0_0_2 import io
+
+from ..hunyuan_foley_core import media
+from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, DEFAULT_NEGATIVE_PROMPT, encode_text_pair, encode_video
+from ..hunyuan_foley_core.timing import MAX_SECONDS, SYNC_RATE
+from .conditioning import TAG_VARIANTS, FoleyVideo, conditioning_pair
+from .messages import tell
+from .sockets import CATEGORY, FoleyEncodersIO, FoleyVideoIO
+from .video_source import chosen_frames
+
+
+class FoleyEncodeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="FoleyEncodeVideo",
+            display_name="Encode Video (SigLIP2 + Synchformer)",
+            category=CATEGORY,
+            description="Watches a video for what is seen (SigLIP2, 8 pictures a second) and when it moves (Synchformer, 25). "
+            "Connect either a VIDEO or an IMAGE batch. Clips under 0.64 s are held at their last picture.",
+            inputs=[
+                FoleyEncodersIO.Input("encoders", tooltip="From Load Foley Encoders."),
+                io.Float.Input(
+                    "frame_rate", default=24.0, min=0.0, max=240.0, step=0.01, round=0.001,
+                    tooltip="Pictures per second of the IMAGE batch, above 0 to 240. Not used for a VIDEO, which knows its own.",
+                ),
+                io.Float.Input(
+                    "max_seconds", default=MAX_SECONDS, min=0.1, max=600.0, step=0.1,
+                    tooltip="Seconds to watch from the start of the clip, 0.1 to 600. The model was made for up to 15.",
+                ),
+                io.Video.Input("video", optional=True, tooltip="Read as a stream, never whole; a Video Slice is honoured."),
+                io.Image.Input("images", optional=True, tooltip="Pictures of a video, as a video generator gives them."),
+            ],
+            outputs=[FoleyVideoIO.Output(display_name="video")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, encoders, frame_rate: float, max_seconds: float, video=None, images=None) -> io.NodeOutput:
+        report = media.DecodeReport()
+        frames, total = chosen_frames(video, images, frame_rate, max_seconds, report)
+        siglip2, synchformer, device = encoders.load_for_video()
+        ticks = max(1, round(total * SYNC_RATE))
+        bar = comfy.utils.ProgressBar(ticks)
+        features = encode_video(
+            frames, siglip2, synchformer, device=device,
+            callback=lambda seconds: bar.update_absolute(min(round(seconds * SYNC_RATE), ticks)),
+        )
+        return io.NodeOutput(FoleyVideo(features, encoders.sources), ui=tell(cls.hidden.unique_id, report.warnings))
+
+
+class FoleyEncodeText(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="FoleyEncodeText",
+            display_name="Encode Text (CLAP)",
+            category=CATEGORY,
+            description="Reads prompt and negative prompt together, and adds the picture if there is one. Without a video "
+            "the model makes sound from the text alone.",
+            inputs=[
+                FoleyEncodersIO.Input("encoders", tooltip="From Load Foley Encoders."),
+                io.String.Input(
+                    "prompt", multiline=True, default="",
+                    tooltip="The sound to make, in English; up to 510 tokens are read, the first 75 of them are heard.",
+                ),
+                io.String.Input(
+                    "negative_prompt", multiline=True, default=DEFAULT_NEGATIVE_PROMPT,
+                    tooltip="What the sound should not be like; up to 510 tokens. Used where cfg is above 1.",
+                ),
+                io.Combo.Input(
+                    "bandwidth_tag", options=list(TAG_VARIANTS), default=BANDWIDTH_TAG,
+                    tooltip="high-quality adds the tag that recordings with sound above 16 kHz carried in training; none does "
+                    "not. The sampler can still switch, without encoding again.",
+                ),
+                FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video; leave open for text to audio."),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, encoders, prompt: str, negative_prompt: str, bandwidth_tag: str, video=None) -> io.NodeOutput:
+        clap, device = encoders.load_for_text()
+        pairs = {
+            variant: encode_text_pair(clap, prompt, negative_prompt, tag=variant == BANDWIDTH_TAG, device=device)
+            for variant in TAG_VARIANTS
+        }
+        texts, negative_texts = ({variant: pair[i] for variant, pair in pairs.items()} for i in (0, 1))
+        return io.NodeOutput(*conditioning_pair(texts, negative_texts, bandwidth_tag, video, encoders.sources))

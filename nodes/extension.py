@@ -1,0 +1,26 @@
+"""The list of nodes. ComfyUI asks for it once, when it starts."""
+
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+from .audio import FoleyDACDecode, FoleyDACEncode
+from .encode import FoleyEncodeText, FoleyEncodeVideo
+from .latent import FoleyEmptyLatent
+from .loaders import FoleyLoadEncoders, FoleyLoadModel, FoleyLoadVAE
+from .mux import FoleyMuxAudio
+from .sampler import FoleySampler
+
+
+class FoleyExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            FoleyLoadModel,
+            FoleyLoadEncoders,
+            FoleyLoadVAE,
+            FoleyEncodeVideo,
+            FoleyEncodeText,
+            FoleyEmptyLatent,
+            FoleySampler,
+            FoleyDACDecode,
+            FoleyDACEncode,
+            FoleyMuxAudio,
+        ]

@@ -1,0 +1,84 @@
+"""Which model files the loaders offer, and where they lie."""
+
+import os
+
+import folder_paths
+
+from ..hunyuan_foley_core.errors import CheckpointError
+
+FOLEY = "foley"
+MODEL_FOLDERS = ("diffusion_models", FOLEY)
+VAE_FOLDERS = ("vae", FOLEY)
+ENCODER_FOLDERS = ("clip_vision", "text_encoders", FOLEY)
+TOKENIZER_FOLDERS = ("text_encoders", FOLEY)
+TOKENIZER_ENDING = ".json"
+
+
+def register_foley_folder() -> None:
+    """Adds `models/foley`, beside any place that extra_model_paths.yaml already gave it."""
+    paths, _ = folder_paths.folder_names_and_paths.get(FOLEY, ([], set()))
+    default = os.path.join(folder_paths.models_dir, FOLEY)
+    # An entry made by extra_model_paths.yaml has no extensions, which would list every file there is.
+    folder_paths.folder_names_and_paths[FOLEY] = (
+        paths if default in paths else [*paths, default],
+        set(folder_paths.supported_pt_extensions),
+    )
+
+
+def model_names(folders: tuple[str, ...], likely: str = "") -> list[str]:
+    """File names for a widget; those that contain `likely` come first, so that a fresh node picks one of them.
+
+    The same name in a later folder gets the folder in front, so that a name once saved in a workflow keeps its meaning.
+    """
+    return _likely_first(_locate(folders, folder_paths.get_filename_list), likely)
+
+
+def tokenizer_names() -> list[str]:
+    return _likely_first(_locate(TOKENIZER_FOLDERS, _json_files), "clap")
+
+
+def model_path(name: str, folders: tuple[str, ...]) -> str:
+    """Path of a name that `model_names` gave.
+
+    Raises:
+        CheckpointError: there is no such file (any more).
+    """
+    return _path(name, folders, folder_paths.get_filename_list)
+
+
+def tokenizer_path(name: str) -> str:
+    return _path(name, TOKENIZER_FOLDERS, _json_files)
+
+
+def _locate(folders, list_files) -> dict[str, tuple[str, str]]:
+    located: dict[str, tuple[str, str]] = {}
+    for folder in folders:
+        for name in list_files(folder):
+            located.setdefault(f"{folder}/{name}" if name in located else name, (folder, name))
+    return located
+
+
+def _likely_first(names, likely: str) -> list[str]:
+    return sorted(names, key=lambda name: (likely not in name.lower(), name))
+
+
+def _json_files(folder: str) -> list[str]:
+    """ComfyUI lists a folder by the extensions of its weights; tokenizers are JSON and are looked up here."""
+    names = []
+    for root in folder_paths.get_folder_paths(folder):
+        found, _ = folder_paths.recursive_search(root, excluded_dir_names=[".git"])
+        names += folder_paths.filter_files_extensions(found, [TOKENIZER_ENDING])
+    return sorted(set(names))
+
+
+def _path(name: str, folders, list_files) -> str:
+    folder, file_name = _locate(folders, list_files).get(name, (None, None))
+    path = folder and folder_paths.get_full_path(folder, file_name)
+    if not path:
+        places = ", ".join(f"models/{folder}" for folder in folders)
+        raise CheckpointError(
+            f"The file `{name}` is not there.",
+            f"It was looked for in {places} and the folders that extra_model_paths.yaml adds.",
+            "Put the file into one of them, reload the page (R refreshes the lists) and pick it again.",
+        )
+    return path

@@ -1,0 +1,102 @@
+"""The three loaders: names of files in, objects of ComfyUI out."""
+
+from comfy_api.v0_0_2 import io
+
+from . import folders
+from .comfy_encoders import load_foley_encoders
+from .comfy_vae import FoleyVAE
+from .load_model import WEIGHT_DTYPES, load_foley_model
+from .sockets import CATEGORY, FoleyEncodersIO
+
+BESIDE_CLAP = "tokenizer.json beside the CLAP file"
+
+
+def _file_widget(name: str, places: tuple[str, ...], likely: str, tooltip: str) -> io.Combo.Input:
+    where = ", ".join(f"models/{place}" for place in places)
+    return io.Combo.Input(name, options=folders.model_names(places, likely), tooltip=f"{tooltip} From {where}.")
+
+
+class FoleyLoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="FoleyLoadModel",
+            display_name="Load Foley Model",
+            category=CATEGORY,
+            description="Loads the HunyuanVideo-Foley transformer, XXL or XL, as a MODEL that stock samplers and patches take.",
+            inputs=[
+                _file_widget(
+                    "model_name", folders.MODEL_FOLDERS, "foley",
+                    "hunyuanvideo_foley.pth (XXL), hunyuanvideo_foley_xl.pth, or a conversion of one of them.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype", options=list(WEIGHT_DTYPES), default="default",
+                    tooltip="How the weights are kept in memory. default: as in the file (XXL in bf16: 10.3 GB, XL: 5.8 GB). "
+                    "fp8 takes half of bf16 and changes the sound a little. fp16 also computes in fp16 where the GPU can; "
+                    "the others compute in bf16, or in fp32 where the GPU has no bf16 and on the CPU.",
+                ),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
+        path = folders.model_path(model_name, folders.MODEL_FOLDERS)
+        return io.NodeOutput(load_foley_model(path, weight_dtype))
+
+
+class FoleyLoadEncoders(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        tokenizers = [*folders.tokenizer_names(), BESIDE_CLAP]
+        return io.Schema(
+            node_id="FoleyLoadEncoders",
+            display_name="Load Foley Encoders",
+            category=CATEGORY,
+            description="Loads what the model sees and reads with: SigLIP2 and Synchformer for the picture, CLAP for the text.",
+            inputs=[
+                _file_widget(
+                    "siglip2_name", folders.ENCODER_FOLDERS, "siglip",
+                    "SigLIP2: model.safetensors of google/siglip2-base-patch16-512, or its vision part.",
+                ),
+                _file_widget(
+                    "synchformer_name", folders.ENCODER_FOLDERS, "synchformer",
+                    "Synchformer: synchformer_state_dict.pth, or its visual part.",
+                ),
+                _file_widget(
+                    "clap_name", folders.ENCODER_FOLDERS, "clap",
+                    "CLAP: the weights of laion/larger_clap_general, or their text part.",
+                ),
+                io.Combo.Input(
+                    "tokenizer_name", options=tokenizers,
+                    default=tokenizers[0] if "clap" in tokenizers[0].lower() else BESIDE_CLAP,
+                    tooltip="tokenizer.json of laion/larger_clap_general: under that name beside the CLAP file, or under any "
+                    "name from models/text_encoders or models/foley.",
+                ),
+            ],
+            outputs=[FoleyEncodersIO.Output(display_name="encoders")],
+        )
+
+    @classmethod
+    def execute(cls, siglip2_name: str, synchformer_name: str, clap_name: str, tokenizer_name: str) -> io.NodeOutput:
+        names = (siglip2_name, synchformer_name, clap_name)
+        paths = [folders.model_path(name, folders.ENCODER_FOLDERS) for name in names]
+        tokenizer = None if tokenizer_name == BESIDE_CLAP else folders.tokenizer_path(tokenizer_name)
+        return io.NodeOutput(load_foley_encoders(*paths, tokenizer))
+
+
+class FoleyLoadVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="FoleyLoadVAE",
+            display_name="Load Foley VAE",
+            category=CATEGORY,
+            description="Loads the DAC-VAE, which turns latents into 48 kHz sound and back.",
+            inputs=[_file_widget("vae_name", folders.VAE_FOLDERS, "128d", "vae_128d_48k.pth, or a conversion of it.")],
+            outputs=[io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(FoleyVAE(folders.model_path(vae_name, folders.VAE_FOLDERS)))

@@ -1,0 +1,54 @@
+"""Step-invariant work of the transformer, kept for one sampling run and never on the model.
+
+The loader hangs `with_prepared_cache` around every sampling run of a Foley model. It puts an empty cache among the run's
+`transformer_options`, from where `FoleyModel` takes it, and takes it away at the end.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+CACHE_KEY = "foley_prepared_cache"
+PREPARED_KEY = "foley_prepared"
+
+# Distinct batches of conditions within one step: a few without, one per window with context windows.
+MAX_ENTRIES = 16
+
+Conditions = tuple[torch.Tensor, ...]
+
+
+class PreparedCache:
+    """The results of the last few different inputs, found by content.
+
+    By content and not by ComfyUI's condition ids, because context windows, batching and region masks hand different
+    pieces of the same condition to the model.
+    """
+
+    def __init__(self):
+        self._entries: list[tuple[Conditions, int, Any]] = []
+
+    def get(self, conditions: Conditions, latent_frames: int, prepare: Callable[[], Any]) -> Any:
+        """What `prepare()` gave for equal conditions and length, newest first."""
+        for index, (known, frames, prepared) in enumerate(self._entries):
+            if frames == latent_frames and all(map(_same, known, conditions)):
+                self._entries.insert(0, self._entries.pop(index))
+                return prepared
+        prepared = prepare()
+        self._entries.insert(0, (conditions, latent_frames, prepared))
+        del self._entries[MAX_ENTRIES:]
+        return prepared
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+
+
+def with_prepared_cache(executor, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: gives the run a fresh cache. The guider's options are a copy made for this run."""
+    options = executor.class_obj.model_options.setdefault("transformer_options", {})
+    options[CACHE_KEY] = PreparedCache()
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        options.pop(CACHE_KEY, None)
