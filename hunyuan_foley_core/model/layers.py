@@ -78,7 +78,7 @@ class MatmulConv:
         return F.linear(taps, weight.flatten(1), bias).transpose(1, 2)
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=8)
 def temporal_conv(ops) -> type:
     """The namespace's Conv1d with `MatmulConv` mixed in."""
     return type("Conv1d", (MatmulConv, ops.Conv1d), {})
