@@ -1,0 +1,321 @@
+"""Putting sound to a picture: picture packets are copied bit for bit, only the sound is coded."""
+
+import errno
+import heapq
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import av
+import torch
+
+from ..errors import InputError, MediaError
+from ..timing import SYNC_RATE
+from .audio import read_audio, resample, to_stereo
+from .output import WriteReport, add_sound, check_waveform, clip, encode, replacing
+from .packets import DecodeReport, demuxed
+from .source import check_trim, clip_origin, has_times, name_of, open_source, picture_stream, rate_of
+
+MODES = ("replace", "mix")
+# Tags that describe the old file rather than what is in it.
+_OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name", "vendor_id"}
+
+
+@dataclass(frozen=True)
+class _Container:
+    name: str
+    codec: str
+    sample_format: str
+    rates: tuple[int, ...]  # sample rates the codec takes; () for any
+    bit_rate: int | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+
+_AAC = ("aac", "fltp", (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000), 256_000)
+# The index in front lets a browser show the file while it loads; free tags keep a ComfyUI workflow in the file.
+_MOVFLAGS = (("movflags", "faststart+use_metadata_tags"),)
+_CONTAINERS = {
+    ".mp4": _Container("mp4", *_AAC, _MOVFLAGS),
+    ".mov": _Container("mov", *_AAC, _MOVFLAGS),
+    ".webm": _Container("webm", "libopus", "flt", (48000, 24000, 16000, 12000, 8000), 192_000),
+    ".mkv": _Container("matroska", "flac", "s32", ()),  # takes any picture, so it keeps the sound exactly too
+}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """What copying needs to know of a picture beforehand.
+
+    Attributes:
+        codec: FFmpeg's name.
+        seconds: when the last frame ends.
+        origin: the file's time that counts as 0.
+        packets: how many there are up to the last that is shown; an edited MP4 may hide some after it.
+        hidden: whether it hides frames before its start too, which only decoding needs.
+    """
+
+    codec: str
+    seconds: Fraction
+    origin: Fraction
+    packets: int
+    hidden: bool
+
+
+def suffix_for(source) -> str:
+    """The suffix of the file that `mux` can put this picture into: the source's own kind where possible.
+
+    MediaError if the source holds no picture.
+    """
+    with open_source(source) as container:
+        codec = picture_stream(container, source).codec_context.codec.canonical_name
+        names = container.format.name.split(",")
+        own = ".mov" if container.metadata.get("major_brand", "").strip() == "qt" else ".mp4"
+        if "webm" in names:
+            own = ".webm"
+    return next(s for s in (own, ".mp4", ".mov", ".mkv") if s == ".mkv" or codec in _codecs(_CONTAINERS[s].name))
+
+
+def mux(
+    source,
+    waveform: torch.Tensor,
+    sample_rate: int,
+    out_path,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    mode: str = "replace",
+    gain_db: float = 0.0,
+    original_gain_db: float = 0.0,
+    offset: float = 0.0,
+    callback: Callable[[float, float], None] | None = None,
+) -> WriteReport:
+    """Write the picture of `source` with `waveform` as its sound; the result is exactly as long as the picture.
+
+    Args:
+        source: path or seekable file-like object.
+        waveform: float [channels, N] at `sample_rate`; more than two channels become stereo.
+        out_path: .mp4 or .mov (AAC, 256 kbit/s), .webm (Opus, 192 kbit/s) or .mkv (FLAC, 24 bit).
+        start, duration: only the whole source can be copied; anything else is an InputError.
+        mode: "replace" the source's sound, or "mix" with its first track.
+        gain_db, original_gain_db: of the new sound and, when mixing, of the source's own.
+        offset: seconds the new sound begins after the picture's time 0 (negative: its beginning is cut).
+        callback: called as (seconds done, seconds in all) for every packet copied; may raise to cancel.
+
+    The file appears whole or not at all. MediaError if the source cannot be read, its picture does not fit the
+    container, mixing finds no sound, or the file cannot be written; InputError for wrong arguments.
+    """
+    out_path, mode = Path(out_path), _check_mode(mode)
+    waveform = check_waveform(waveform, sample_rate)
+    for name, value in (("gain", gain_db), ("original gain", original_gain_db), ("offset", offset)):
+        if not math.isfinite(value):
+            raise InputError(f"The {name} is {value}.", "It must be a finite number.", "Set it to 0.")
+    kind = _container_for(out_path)
+    reading = DecodeReport()
+    picture = _measure(source, reading)
+    _check_whole(picture, start, duration)
+    _check_fits(source, picture, kind, out_path)
+
+    rate = int(sample_rate) if not kind.rates or sample_rate in kind.rates else 48_000
+    report = WriteReport(out_path, kind.codec, float(picture.seconds))
+    length = round(picture.seconds * rate)
+    track = _placed(to_stereo(resample(waveform, int(sample_rate), rate)), round(offset * rate), length, gain_db)
+    if mode == "mix":
+        track = _mixed(track, _original(source, picture, rate, length, original_gain_db, reading))
+    _write(source, picture, clip(track, report), rate, kind, report, callback)
+    report.warnings = list(dict.fromkeys(reading.warnings)) + report.warnings
+    return report
+
+
+def _check_mode(mode: str) -> str:
+    if mode not in MODES:
+        raise InputError(f"The mode is {mode!r}.", f"Known are {', '.join(MODES)}.", "Choose one of them.")
+    return mode
+
+
+def _container_for(path: Path) -> _Container:
+    if path.suffix.lower() not in _CONTAINERS:
+        raise InputError(
+            f"The video was to be written as {path.name}.",
+            f"The name must end in {', '.join(_CONTAINERS)}.",
+            "Change the suffix.",
+        )
+    return _CONTAINERS[path.suffix.lower()]
+
+
+@cache
+def _codecs(container_name: str) -> frozenset[str]:
+    with av.open(io.BytesIO(), "w", format=container_name) as container:
+        return frozenset(container.supported_codecs)
+
+
+def _measure(source, reading: DecodeReport) -> _Picture:
+    """Read the packets once, without decoding: only they tell for sure when the picture ends."""
+    with open_source(source) as container:
+        stream = picture_stream(container, source)
+        origin, period = clip_origin(container), 1 / (rate_of(stream) or Fraction(SYNC_RATE))
+        trusted = has_times(container, stream)
+        codec = stream.codec_context.codec.canonical_name
+        end, count, shown, hidden = Fraction(0), 0, 0, False
+        for packet in demuxed(container, stream, reading):
+            if not packet.size:
+                continue
+            if packet.pts is None or not trusted:
+                raise _no_times(source)
+            count += 1
+            if packet.is_discard:
+                hidden = hidden or packet.pts < 0
+                continue
+            shown = count
+            lasts = packet.duration * packet.time_base if packet.duration else period
+            end = max(end, packet.pts * packet.time_base + lasts)
+    if end <= origin:
+        raise _no_picture(source)
+    return _Picture(codec, end - origin, origin, shown, hidden)
+
+
+def _no_times(source) -> MediaError:
+    return MediaError(
+        f"{name_of(source)} does not store when each picture is shown.",
+        "Pictures can only be copied together with their times.",
+        "Convert it to MP4 or Matroska first.",
+    )
+
+
+def _no_picture(source) -> MediaError:
+    return MediaError(
+        f"{name_of(source)} holds no picture after its time 0.",
+        "A video with at least one frame is needed.",
+        "It may be empty or damaged: play it, or export it again.",
+    )
+
+
+def _check_whole(picture: _Picture, start: float, duration: float | None) -> None:
+    check_trim(start, duration)
+    cut_off = duration is not None and duration < picture.seconds - Fraction(1, 1000)
+    if start > 0 or cut_off:
+        raise InputError(
+            f"A part of the video was to be copied (from {start:g} s, of {float(picture.seconds):.2f} s).",
+            "Copied pictures can only start at a key frame, so only the whole video can be copied.",
+            "Save the trimmed video first and use that file.",
+        )
+
+
+def _check_fits(source, picture: _Picture, kind: _Container, path: Path) -> None:
+    if picture.codec not in _codecs(kind.name):
+        raise _misfit(source, picture, path)
+    if picture.hidden and not kind.options:
+        raise MediaError(
+            f"{name_of(source)} was trimmed without coding it again and hides frames before its start.",
+            f"{path.suffix} files cannot hide frames.",
+            "Write a .mp4 or .mov file instead.",
+        )
+
+
+def _misfit(source, picture: _Picture, path: Path) -> MediaError:
+    suffix = suffix_for(source)
+    suffix = ".mkv" if suffix == path.suffix.lower() else suffix
+    return MediaError(
+        f"The picture of {name_of(source)} is {picture.codec}, which {path.suffix} files cannot hold.",
+        "Pictures are copied, never coded again.",
+        f"Write a {suffix} file instead, or convert the video first.",
+    )
+
+
+def _placed(waveform: torch.Tensor, at: int, length: int, gain_db: float) -> torch.Tensor:
+    """[channels, length]: the waveform from sample `at` on, cut or followed by silence."""
+    waveform = waveform[:, max(-at, 0) :]
+    at = max(at, 0)
+    kept = waveform[:, : max(length - at, 0)] * 10 ** (gain_db / 20)
+    track = torch.zeros(waveform.shape[0], length)
+    track[:, at : at + kept.shape[1]] = kept
+    return track
+
+
+def _original(source, picture: _Picture, rate: int, length: int, gain_db: float, reading: DecodeReport) -> torch.Tensor:
+    waveform, original_rate = read_audio(source, duration=float(picture.seconds), report=reading)
+    return _placed(resample(to_stereo(waveform), original_rate, rate), 0, length, gain_db)
+
+
+def _mixed(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    channels = max(one.shape[0], other.shape[0])
+    return one.expand(channels, -1) + other.expand(channels, -1)
+
+
+def _write(source, picture, track, rate, kind: _Container, report: WriteReport, callback) -> None:
+    reading = DecodeReport()  # the first reading has told what there is to tell
+    with (
+        replacing(report.path) as temporary,
+        open_source(source) as old,
+        av.open(str(temporary), "w", format=kind.name, options=dict(kind.options)) as new,
+    ):
+        copies = _copied_streams(source, old, new, kind, report)
+        sound = add_sound(new, kind.codec, kind.sample_format, rate, track.shape[0], kind.bit_rate)
+        new.metadata.update(_kept_tags(old.metadata))
+        _begin(new, source, picture, report.path)
+        old_packets = _copied_packets(old, copies, picture, reading)
+        for packet in heapq.merge(old_packets, encode(sound, track, rate), key=_seconds):
+            if callback:
+                callback(min(max(_seconds(packet), 0.0), report.seconds), report.seconds)
+            new.mux(packet)
+
+
+def _begin(new, source, picture: _Picture, path: Path) -> None:
+    """Write the header; the muxer may refuse what its list of codecs admits, such as VP9 in MOV."""
+    try:
+        new.start_encoding()
+    except av.error.FFmpegError as error:
+        if error.errno == errno.EINVAL:
+            raise _misfit(source, picture, path) from error
+        raise
+
+
+def _copied_streams(source, old, new, kind: _Container, report: WriteReport) -> dict:
+    """New stream by the index of the old one it copies: the picture, and subtitles where the container takes them."""
+    copies = {}
+    picture, sounds = picture_stream(old, source), 0
+    for stream in old.streams:
+        if stream.type == "audio":
+            sounds += 1
+        elif stream is picture or (stream.type == "subtitle" and _codec_name(stream) in _codecs(kind.name)):
+            copies[stream.index] = new.add_stream_from_template(stream, opaque=True)
+            copies[stream.index].metadata.update(_kept_tags(stream.metadata))
+        else:
+            report.dropped.append(f"{stream.type} stream {stream.index} ({_codec_name(stream) or 'unknown'})")
+    if sounds > 1:
+        report.dropped.append(f"{sounds - 1} further sound tracks")
+    if report.dropped:
+        report.warnings.append(f"Not taken over into {report.path.name}: {', '.join(report.dropped)}.")
+    return copies
+
+
+def _codec_name(stream) -> str | None:
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else None
+
+
+def _kept_tags(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key.lower() not in _OWN_TAGS}
+
+
+def _copied_packets(old, copies: dict, picture: _Picture, reading: DecodeReport) -> Iterator[av.Packet]:
+    left = picture.packets
+    for packet in demuxed(old, [old.streams[index] for index in copies], reading):
+        if not packet.size or packet.pts is None:
+            continue
+        if packet.stream.type == "video":
+            left -= 1
+            if left < 0:
+                continue
+        if picture.origin:
+            shift = round(picture.origin / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        packet.stream = copies[packet.stream_index]
+        yield packet
+
+
+def _seconds(packet: av.Packet) -> float:
+    stamp = packet.pts if packet.dts is None else packet.dts
+    return float(stamp * packet.time_base)

@@ -1,0 +1,123 @@
+"""Writing files whole or not at all, and sound at full scale and no further."""
+
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from ..errors import InputError, MediaError
+
+LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
+_BLOCK = 1 << 15  # samples handed to an encoder at a time
+_FULL_24_BIT = 1 << 23
+
+
+@dataclass
+class WriteReport:
+    """What was written.
+
+    Attributes:
+        path: the finished file.
+        codec: of the sound.
+        seconds: length of the sound.
+        clipped: samples beyond full scale that had to be cut to it.
+        dropped: streams of the source that the new file does not have, in words.
+        warnings: one sentence each, for the user.
+    """
+
+    path: Path
+    codec: str
+    seconds: float
+    clipped: int = 0
+    dropped: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path next to `path` to write to; it takes the place of `path` when the block ends well, else it is removed.
+
+    MediaError where FFmpeg or the system refuses to write.
+    """
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{path} could not be written ({error.strerror or error}).",
+            "A folder that exists, may be written to and has room is needed.",
+            "Check the folder and the free space, or choose another name.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_waveform(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """The waveform in float32 on the CPU. InputError unless it is [channels, N], finite, of a layout that files have."""
+    if waveform.ndim != 2 or waveform.shape[0] not in LAYOUTS:
+        raise InputError(
+            f"The sound comes as a tensor of shape {tuple(waveform.shape)}.",
+            f"It must be (channels, samples) with {', '.join(map(str, LAYOUTS))} channels.",
+            "Pick one item of the batch, or mix the channels down.",
+        )
+    if int(sample_rate) != sample_rate or sample_rate <= 0:
+        raise InputError(f"The sample rate is {sample_rate}.", "It must be a positive whole number.", "Use 48000.")
+    waveform = waveform.detach().to("cpu", torch.float32)
+    if not waveform.isfinite().all():
+        raise InputError(
+            "The sound holds values that are not numbers (NaN or infinite).",
+            "All samples must be finite.",
+            "Something before this step went wrong: try float32 or bfloat16 weights, or another seed.",
+        )
+    return waveform
+
+
+def clip(waveform: torch.Tensor, report: WriteReport) -> torch.Tensor:
+    """The waveform cut to -1..1; what lay outside is counted and told in the report."""
+    peak = float(waveform.abs().max()) if waveform.numel() else 0.0
+    if peak <= 1:
+        return waveform
+    report.clipped = int((waveform.abs() > 1).sum())
+    report.warnings.append(
+        f"{report.clipped} samples were beyond full scale (peak {20 * math.log10(peak):+.1f} dB) and were cut to it; "
+        "lower the gain to keep their shape."
+    )
+    return waveform.clamp(-1, 1)
+
+
+def add_sound(container, codec: str, sample_format: str, sample_rate: int, channels: int, bit_rate: int | None = None):
+    """A sound stream in a container that is being written."""
+    stream = container.add_stream(codec, rate=sample_rate)
+    stream.codec_context.format = sample_format
+    stream.codec_context.layout = LAYOUTS[channels]
+    if bit_rate:
+        stream.bit_rate = bit_rate
+    return stream
+
+
+def encode(stream, waveform: torch.Tensor, sample_rate: int) -> Iterator[av.Packet]:
+    """Packets of `waveform` [channels, N]; sample 0 is time 0, whatever delay the codec has."""
+    sample_format = "s32p" if stream.codec_context.format.name.startswith("s32") else "fltp"
+    layout = LAYOUTS[waveform.shape[0]]
+    for at in range(0, waveform.shape[1], _BLOCK):
+        block = waveform[:, at : at + _BLOCK]
+        samples = _as_24_bit(block) if sample_format == "s32p" else block.contiguous().numpy()
+        frame = av.AudioFrame.from_ndarray(samples, format=sample_format, layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, at, Fraction(1, sample_rate)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _as_24_bit(block: torch.Tensor) -> np.ndarray:
+    """24-bit levels in the upper bits of int32, which is where FFmpeg's FLAC takes them from."""
+    levels = (block.double() * _FULL_24_BIT).round().clamp(-_FULL_24_BIT, _FULL_24_BIT - 1)
+    return (levels.to(torch.int32) << 8).contiguous().numpy()
