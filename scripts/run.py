@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-if sys.version_info < (3, 10):
+if sys.version_info < (3, 10):  # noqa: UP036 - older ones are what this is for
     sys.exit("This is Python {}.{}; Python 3.10 or newer is needed.".format(*sys.version_info))
 
 import environment

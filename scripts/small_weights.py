@@ -28,9 +28,9 @@ from hunyuan_foley_core.vae.dac import DACVAE
 TRANSFORMER = "diffusion_models/hunyuanvideo_foley.pth"
 VAE = "vae/vae_128d_48k.pth"
 SYNCHFORMER = "foley/synchformer_state_dict.pth"
-SIGLIP2 = "clip_vision/siglip2-base-patch16-512.safetensors"
+SIGLIP2 = "clip_vision/siglip2_base_patch16_512.safetensors"
 CLAP = "text_encoders/larger_clap_general.safetensors"
-TOKENIZER = "text_encoders/larger_clap_general_tokenizer.json"
+TOKENIZER = "text_encoders/tokenizer.json"
 
 FEATURES = 128  # width of text, visual and sync features: two heads of the 64 that the released encoders have
 SOUND_STD = 0.15  # of the decoded sound: plain to hear and far from clipping
@@ -40,7 +40,7 @@ State = dict[str, torch.Tensor]
 
 
 def write(folder: Path, seed: int = 0) -> None:
-    """Writes every file the workflows need below `folder`, a models folder of ComfyUI; the same seed, the same files."""
+    """Writes every file the workflows need below `folder`, a models folder of ComfyUI; equal seeds give equal files."""
     generator = torch.Generator().manual_seed(seed)
     for name in (TRANSFORMER, VAE, SYNCHFORMER, SIGLIP2, CLAP):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,8 @@ def clap(generator: torch.Generator, vocab_size: int) -> State:
 
 
 def vae(generator: torch.Generator) -> dict[str, dict]:
-    """The nested file of the released codec, with weight norm, scaled so that normal latents go with a plain sound level."""
-    sizes = dict(encoder_dim=8, encoder_rates=(2, 3, 4, 5, 8), decoder_dim=128, decoder_rates=(8, 5, 4, 3, 2))
+    """The nested file of the released codec, with weight norm, scaled so that normal latents make a plain sound."""
+    sizes = {"encoder_dim": 8, "encoder_rates": (2, 3, 4, 5, 8), "decoder_dim": 128, "decoder_rates": (8, 5, 4, 3, 2)}
     network = DACVAE(DACVAEConfig(latent_channels=128, **sizes), device="meta")
     state = random_state(network, generator)
     network.load_state_dict(state, assign=True)
