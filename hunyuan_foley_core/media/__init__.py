@@ -7,6 +7,7 @@ from .mux import mux, suffix_for
 from .output import WriteReport
 from .packets import DecodeReport
 from .source import VideoInfo
+from .track import sound_track
 
 __all__ = [
     "DecodeReport",
@@ -20,6 +21,7 @@ __all__ = [
     "read_audio",
     "resample",
     "select_frames",
+    "sound_track",
     "stream_frames",
     "suffix_for",
     "to_mono",

@@ -19,6 +19,7 @@ from .audio import read_audio, resample, to_stereo
 from .output import WriteReport, add_sound, check_waveform, clip, encode, replacing
 from .packets import DecodeReport, demuxed
 from .source import check_trim, clip_origin, has_times, name_of, open_source, picture_stream, rate_of
+from .track import mixed, placed
 
 MODES = ("replace", "mix")
 # Tags that describe the old file rather than what is in it.
@@ -122,9 +123,9 @@ def mux(
     rate = int(sample_rate) if not kind.rates or sample_rate in kind.rates else 48_000
     report = WriteReport(out_path, kind.codec, float(picture.seconds))
     length = round(picture.seconds * rate)
-    track = _placed(to_stereo(resample(waveform, int(sample_rate), rate)), round(offset * rate), length, gain_db)
+    track = placed(to_stereo(resample(waveform, int(sample_rate), rate)), round(offset * rate), length, gain_db)
     if mode == "mix":
-        track = _mixed(track, _original(source, picture, rate, length, original_gain_db, reading))
+        track = mixed(track, _original(source, picture, rate, length, original_gain_db, reading))
     _write(source, picture, clip(track, report), rate, kind, report, callback)
     report.warnings = list(dict.fromkeys(reading.warnings)) + report.warnings
     return report
@@ -225,24 +226,9 @@ def _misfit(source, picture: _Picture, path: Path) -> MediaError:
     )
 
 
-def _placed(waveform: torch.Tensor, at: int, length: int, gain_db: float) -> torch.Tensor:
-    """[channels, length]: the waveform from sample `at` on, cut or followed by silence."""
-    waveform = waveform[:, max(-at, 0) :]
-    at = max(at, 0)
-    kept = waveform[:, : max(length - at, 0)] * 10 ** (gain_db / 20)
-    track = torch.zeros(waveform.shape[0], length)
-    track[:, at : at + kept.shape[1]] = kept
-    return track
-
-
 def _original(source, picture: _Picture, rate: int, length: int, gain_db: float, reading: DecodeReport) -> torch.Tensor:
     waveform, original_rate = read_audio(source, duration=float(picture.seconds), report=reading)
-    return _placed(resample(to_stereo(waveform), original_rate, rate), 0, length, gain_db)
-
-
-def _mixed(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    channels = max(one.shape[0], other.shape[0])
-    return one.expand(channels, -1) + other.expand(channels, -1)
+    return placed(resample(to_stereo(waveform), original_rate, rate), 0, length, gain_db)
 
 
 def _write(source, picture, track, rate, kind: _Container, report: WriteReport, callback) -> None:
