@@ -15,7 +15,7 @@ class FoleyDACDecode(io.ComfyNode):
             node_id="FoleyDACDecode",
             display_name="DAC Decode",
             category=CATEGORY,
-            description="Turns latents into 48 kHz mono sound, 960 samples for each latent frame, at the level it decodes to.",
+            description="Turns latents into 48 kHz mono sound, 960 samples for each latent frame, the level untouched.",
             inputs=[
                 io.Latent.Input("samples", tooltip="Latents from a sampler or from DAC Encode."),
                 io.Vae.Input("vae", tooltip="From Load Foley VAE."),

@@ -1,4 +1,4 @@
-"""The Foley transformer as a model of ComfyUI: latent format, configuration, BaseModel and the diffusion model itself."""
+"""The Foley transformer as a model of ComfyUI: latent format, configuration, BaseModel, diffusion model."""
 
 import comfy.conds
 import comfy.latent_formats
@@ -70,7 +70,7 @@ def _attention(transformer_options):
 
 
 def _block_caller(transformer_options):
-    """Lets nodes replace blocks, in the manner of ComfyUI's video transformers: `img` is the audio, `txt` the visual."""
+    """Lets nodes replace blocks, in the manner of ComfyUI's video models: `img` is the audio, `txt` the visual."""
     replacements = transformer_options.get("patches_replace", {}).get("dit", {})
 
     def call_block(kind, index, block, *inputs):
@@ -136,16 +136,17 @@ class FoleyModel(comfy.model_base.BaseModel):
         return {name: comfy.conds.CONDRegular(tensor.to(kwargs["device"])) for name, tensor in tensors.items()}
 
     def _apply_model(
-        self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, visual=None, sync=None, **kwargs
+        self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={},
+        visual=None, sync=None, **kwargs,
     ):
         """Looks up or computes what no step changes, outside of what TorchCompileModel compiles."""
         dtype = self.manual_cast_dtype or self.get_dtype()
         c_crossattn, visual, sync = (tensor.to(x.device, dtype) for tensor in (c_crossattn, visual, sync))
         cache = transformer_options.get(CACHE_KEY)
         if cache is not None and self._weights_are_constant():
-            frames = x.shape[-1]
+            frames, prepare = x.shape[-1], self.diffusion_model.prepare
             prepared = cache.get(
-                (sync, visual, c_crossattn), frames, lambda: self.diffusion_model.prepare(c_crossattn, visual, sync, frames)
+                (sync, visual, c_crossattn), frames, lambda: prepare(c_crossattn, visual, sync, frames)
             )
             transformer_options = {**transformer_options, PREPARED_KEY: prepared}
         return super()._apply_model(
@@ -172,8 +173,8 @@ class FoleyModel(comfy.model_base.BaseModel):
             raise InputError(
                 "The conditioning carries no text features.", "", "Connect Encode Text (CLAP), for an empty prompt too."
             )
-        features = {"text": (text, sizes.text_dim), "visual": (visual, sizes.visual_dim), "sync": (sync, sizes.sync_dim)}
-        for name, (tensor, width) in features.items():
+        features, widths = (text, visual, sync), (sizes.text_dim, sizes.visual_dim, sizes.sync_dim)
+        for name, tensor, width in zip(("text", "visual", "sync"), features, widths):
             if tensor.shape[-1] != width:
                 source = sources.get(name, "another node")
                 raise InputError(

@@ -16,9 +16,6 @@ from ..hunyuan_foley_core.timing import SAMPLE_RATE
 from ..hunyuan_foley_core.vae.dac import CHUNK_FRAMES
 
 MIN_CHUNK_FRAMES = 16
-# Bytes per latent frame of a chunk and per channel of the widest signal: the last stage works on `hop` samples of
-# decoder_dim / 2^stages channels, of which a handful are alive at a time.
-LIVE_TENSORS = 6
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +58,8 @@ class FoleyVAE(comfy.sd.VAE):
         self.output_device = management.intermediate_device()
         self.vae_dtype = management.vae_dtype(self.device, self.working_dtypes)
         model.to(self.vae_dtype)
-        self.memory_used_decode = self.memory_used_encode = lambda shape, dtype: self._chunk_memory(dtype)
+        self.memory_used_decode = lambda shape, dtype: model.decode_memory(shape[2], management.dtype_size(dtype))
+        self.memory_used_encode = lambda shape, dtype: model.encode_memory(shape[2], management.dtype_size(dtype))
         self.patcher = comfy.model_patcher.ModelPatcher(
             model, load_device=self.device, offload_device=management.vae_offload_device()
         )
@@ -69,14 +67,14 @@ class FoleyVAE(comfy.sd.VAE):
 
     def decode(self, samples_in, vae_options={}):
         """[B, C, L] -> float32 [B, L * hop, 1] in -1..1."""
-        waveform = self._in_chunks(self.first_stage_model.decode, samples_in, samples_in.shape[-1])
-        return waveform.movedim(1, -1)
+        memory = self.memory_used_decode(samples_in.shape, self.vae_dtype)
+        return self._in_chunks(self.first_stage_model.decode, samples_in, memory).movedim(1, -1)
 
     def encode(self, pixel_samples):
         """[B, N, channels] at 48 kHz -> float32 [B, C, ceil(N / hop)], the mean; channels are mixed to one."""
         mono = pixel_samples.movedim(-1, 1).mean(dim=1, keepdim=True)
-        frames = -(-mono.shape[-1] // self.downscale_ratio)
-        mean, _ = self._in_chunks(self.first_stage_model.encode, mono, frames)
+        memory = self.memory_used_encode(mono.shape, self.vae_dtype)
+        mean, _ = self._in_chunks(self.first_stage_model.encode, mono, memory)
         return mean
 
     def decode_tiled(self, samples, **_):
@@ -85,12 +83,10 @@ class FoleyVAE(comfy.sd.VAE):
     def encode_tiled(self, pixel_samples, **_):
         return self.encode(pixel_samples)
 
-    def _in_chunks(self, function: Callable, signal: torch.Tensor, frames: int):
+    def _in_chunks(self, function: Callable, signal: torch.Tensor, memory: int):
         """`function` over the signal, with progress; in smaller chunks when memory runs out."""
-        comfy.model_management.load_models_gpu(
-            [self.patcher], memory_required=self._chunk_memory(self.vae_dtype), force_full_load=True
-        )
-        chunk = min(CHUNK_FRAMES, max(frames, MIN_CHUNK_FRAMES))
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
+        chunk = CHUNK_FRAMES
         while True:
             bar = comfy.utils.ProgressBar(1)
             try:
@@ -105,8 +101,3 @@ class FoleyVAE(comfy.sd.VAE):
             chunk = max(MIN_CHUNK_FRAMES, chunk // 2)
             logger.warning("Out of memory in the DAC-VAE; trying again with chunks of %d latent frames.", chunk)
             comfy.model_management.soft_empty_cache()
-
-    def _chunk_memory(self, dtype: torch.dtype) -> float:
-        config = self.first_stage_model.config
-        width = config.decoder_dim >> len(config.decoder_rates)
-        return CHUNK_FRAMES * config.hop * width * LIVE_TENSORS * comfy.model_management.dtype_size(dtype)

@@ -69,11 +69,11 @@ def _variant_of(text: torch.Tensor, extras: dict, variant: str) -> torch.Tensor:
     variants = extras.get(TEXT_KEY)
     if variants is None:
         raise InputError(
-            "The conditioning does not come from Encode Text (CLAP), so it carries no variants with and without the tag.",
+            "The conditioning does not come from Encode Text (CLAP): it has no variants with and without the tag.",
             f"Expected one that does, for the bandwidth tag `{variant}`.",
             f"Set the sampler's bandwidth tag to `{AS_ENCODED}`, or connect Encode Text (CLAP).",
         )
     if not any(known.shape == text.shape and torch.equal(known, text) for known in variants.values()):
-        logger.warning("A node after Encode Text changed the text features; the bandwidth tag `%s` leaves them alone.", variant)
+        logger.warning("Text features changed after Encode Text keep their bandwidth tag, not `%s`.", variant)
         return text
     return variants[variant]

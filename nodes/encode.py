@@ -19,20 +19,21 @@ class FoleyEncodeVideo(io.ComfyNode):
             node_id="FoleyEncodeVideo",
             display_name="Encode Video (SigLIP2 + Synchformer)",
             category=CATEGORY,
-            description="Watches a video for what is seen (SigLIP2, 8 pictures a second) and when it moves (Synchformer, 25). "
-            "Connect either a VIDEO or an IMAGE batch. Clips under 0.64 s are held at their last picture.",
+            description="Watches a video for what is seen (SigLIP2, 8 pictures a second) and when it moves "
+            "(Synchformer, 25). Connect either a VIDEO or an IMAGE batch. A clip under 0.64 s (16 pictures at 25 a "
+            "second) is watched as if its last picture were held; the sound gets its true length.",
             inputs=[
                 FoleyEncodersIO.Input("encoders", tooltip="From Load Foley Encoders."),
                 io.Float.Input(
                     "frame_rate", default=24.0, min=0.0, max=240.0, step=0.01, round=0.001,
-                    tooltip="Pictures per second of the IMAGE batch, above 0 to 240. Not used for a VIDEO, which knows its own.",
+                    tooltip="Pictures per second of the IMAGE batch, above 0 to 240. A VIDEO knows its own.",
                 ),
                 io.Float.Input(
                     "max_seconds", default=MAX_SECONDS, min=0.1, max=600.0, step=0.1,
                     tooltip="Seconds to watch from the start of the clip, 0.1 to 600. The model was made for up to 15.",
                 ),
-                io.Video.Input("video", optional=True, tooltip="Read as a stream, never whole; a Video Slice is honoured."),
-                io.Image.Input("images", optional=True, tooltip="Pictures of a video, as a video generator gives them."),
+                io.Video.Input("video", optional=True, tooltip="Read as a stream; a trim is honoured."),
+                io.Image.Input("images", optional=True, tooltip="Pictures of a video, as a generator gives them."),
             ],
             outputs=[FoleyVideoIO.Output(display_name="video")],
             hidden=[io.Hidden.unique_id],
@@ -59,13 +60,13 @@ class FoleyEncodeText(io.ComfyNode):
             node_id="FoleyEncodeText",
             display_name="Encode Text (CLAP)",
             category=CATEGORY,
-            description="Reads prompt and negative prompt together, and adds the picture if there is one. Without a video "
-            "the model makes sound from the text alone.",
+            description="Reads prompt and negative prompt together, and adds the picture if there is one. Without a "
+            "video the model makes sound from the text alone.",
             inputs=[
                 FoleyEncodersIO.Input("encoders", tooltip="From Load Foley Encoders."),
                 io.String.Input(
                     "prompt", multiline=True, default="",
-                    tooltip="The sound to make, in English; up to 510 tokens are read, the first 75 of them are heard.",
+                    tooltip="The sound to make, in English: up to 510 tokens, of which the model hears the first 76.",
                 ),
                 io.String.Input(
                     "negative_prompt", multiline=True, default=DEFAULT_NEGATIVE_PROMPT,
@@ -73,8 +74,8 @@ class FoleyEncodeText(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "bandwidth_tag", options=list(TAG_VARIANTS), default=BANDWIDTH_TAG,
-                    tooltip="high-quality adds the tag that recordings with sound above 16 kHz carried in training; none does "
-                    "not. The sampler can still switch, without encoding again.",
+                    tooltip="high-quality adds the tag that recordings with sound above 16 kHz carried in training; "
+                    "none does not. The sampler can still switch, without encoding again.",
                 ),
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video; leave open for text to audio."),
             ],

@@ -25,8 +25,8 @@ class FoleyEmptyLatent(io.ComfyNode):
                     tooltip="Length of the sound in seconds, 0.1 to 600; the model is at its best at 8 to 10. "
                     "Not used when a video is connected.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Number of sounds to make at once, 1 to 64."),
-                FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video: the sound gets the length of the picture."),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Sounds to make at once, 1 to 64."),
+                FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video: sound as long as the picture."),
             ],
             outputs=[io.Latent.Output()],
         )

@@ -1,4 +1,4 @@
-"""From a transformer's file to ComfyUI's MODEL: what `comfy.sd.load_diffusion_model` does, for a model it does not know."""
+"""From a transformer's file to ComfyUI's MODEL: `comfy.sd.load_diffusion_model` for a model it does not know."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
 
     Args:
         weight_dtype: a key of `WEIGHT_DTYPES`, how the weights are kept in memory.
-        disable_dynamic: on versions with dynamic VRAM, use the classic patcher; ComfyUI asks for it where a node needs one.
+        disable_dynamic: on versions with dynamic VRAM, use the classic patcher; ComfyUI asks where a node needs one.
 
     Raises:
         CheckpointError: the file is missing, damaged, or something else.
@@ -69,7 +69,7 @@ def _patcher_class(disable_dynamic: bool):
 def _choose_dtypes(tensors: Tensors, chosen: torch.dtype | None) -> tuple[torch.dtype, torch.dtype | None]:
     """How to store the weights, and in what to compute (None: as stored).
 
-    Without a choice, two bytes or less stay as they are in the file, on a CPU too; only float32 is left to ComfyUI's rule.
+    Without a choice, two bytes or less stay as in the file, on a CPU too; only float32 is left to ComfyUI's rule.
     A file that happens to be float16 is not computed in float16: that is for those who choose it.
     """
     management, supported = comfy.model_management, FoleyModelConfig.supported_inference_dtypes

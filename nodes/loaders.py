@@ -23,7 +23,7 @@ class FoleyLoadModel(io.ComfyNode):
             node_id="FoleyLoadModel",
             display_name="Load Foley Model",
             category=CATEGORY,
-            description="Loads the HunyuanVideo-Foley transformer, XXL or XL, as a MODEL that stock samplers and patches take.",
+            description="Loads the HunyuanVideo-Foley transformer, XXL or XL. Stock samplers and patches take it too.",
             inputs=[
                 _file_widget(
                     "model_name", folders.MODEL_FOLDERS, "foley",
@@ -31,9 +31,9 @@ class FoleyLoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "weight_dtype", options=list(WEIGHT_DTYPES), default="default",
-                    tooltip="How the weights are kept in memory. default: as in the file (XXL in bf16: 10.3 GB, XL: 5.8 GB). "
-                    "fp8 takes half of bf16 and changes the sound a little. fp16 also computes in fp16 where the GPU can; "
-                    "the others compute in bf16, or in fp32 where the GPU has no bf16 and on the CPU.",
+                    tooltip="How the weights are kept in memory. default: as in the file (XXL in bf16: 10.3 GB, XL: "
+                    "5.8 GB). fp8 takes half of bf16 and changes the sound a little. fp16 also computes in fp16 where "
+                    "the GPU can; the others compute in bf16, or in fp32 on a CPU or a GPU without bf16.",
                 ),
             ],
             outputs=[io.Model.Output()],
@@ -53,7 +53,7 @@ class FoleyLoadEncoders(io.ComfyNode):
             node_id="FoleyLoadEncoders",
             display_name="Load Foley Encoders",
             category=CATEGORY,
-            description="Loads what the model sees and reads with: SigLIP2 and Synchformer for the picture, CLAP for the text.",
+            description="Loads what the model sees and reads with: SigLIP2 and Synchformer, and CLAP for text.",
             inputs=[
                 _file_widget(
                     "siglip2_name", folders.ENCODER_FOLDERS, "siglip",
@@ -70,8 +70,8 @@ class FoleyLoadEncoders(io.ComfyNode):
                 io.Combo.Input(
                     "tokenizer_name", options=tokenizers,
                     default=tokenizers[0] if "clap" in tokenizers[0].lower() else BESIDE_CLAP,
-                    tooltip="tokenizer.json of laion/larger_clap_general: under that name beside the CLAP file, or under any "
-                    "name from models/text_encoders or models/foley.",
+                    tooltip="tokenizer.json of laion/larger_clap_general: under that name beside the CLAP file, or "
+                    "under any name from models/text_encoders or models/foley.",
                 ),
             ],
             outputs=[FoleyEncodersIO.Output(display_name="encoders")],

@@ -1,19 +1,20 @@
 """Sound back onto the picture."""
 
+import dataclasses
 import os
 import uuid
 
+import comfy.utils
 import folder_paths
-from comfy_api.v0_0_2 import InputImpl, Types, io
+from comfy_api.v0_0_2 import InputImpl, io
 
 from ..hunyuan_foley_core import media
+from ..hunyuan_foley_core.errors import InputError
 from .audio import require_audio
 from .messages import tell
 from .sockets import CATEGORY
-from .video_source import FileVideo, components_of, file_of
+from .video_source import components_of, file_of
 
-# Containers that hold the sound we write. The picture of any other goes into Matroska, which takes all of them.
-SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm"}
 MAX_OFFSET = 600.0
 MAX_GAIN_DB = 60.0
 
@@ -26,22 +27,22 @@ class FoleyMuxAudio(io.ComfyNode):
             node_id="FoleyMuxAudio",
             display_name="Mux Audio",
             category=CATEGORY,
-            description="Puts sound onto a video. The picture of a file is copied untouched; the sound is cut or padded to it.",
+            description="Puts sound onto a video. A file's picture is copied untouched; the sound is cut or padded.",
             inputs=[
                 io.Video.Input("video", tooltip="The picture, and the original sound when mixing."),
                 io.Audio.Input("audio", tooltip="The new sound; of a batch the first."),
                 io.Combo.Input(
                     "mode", options=["replace", "mix"], default="replace",
-                    tooltip="replace: only the new sound. mix: the new sound on top of the video's own, which it must have.",
+                    tooltip="replace: only the new sound. mix: on top of the video's own sound, which it must have.",
                 ),
-                io.Float.Input("gain_db", default=0.0, **gain, tooltip="Level of the new sound in dB, -60 to 60; 0 leaves it."),
+                io.Float.Input("gain_db", default=0.0, **gain, tooltip="Gain of the new sound in dB, -60 to 60."),
                 io.Float.Input(
                     "original_gain_db", default=0.0, **gain,
-                    tooltip="Level of the video's own sound in dB, -60 to 60, when mixing.",
+                    tooltip="Gain of the video's own sound in dB, -60 to 60, when mixing.",
                 ),
                 io.Float.Input(
                     "offset", default=0.0, min=-MAX_OFFSET, max=MAX_OFFSET, step=0.01,
-                    tooltip="Seconds by which the new sound starts later than the picture, -600 to 600; below 0 cuts its start.",
+                    tooltip="Seconds the new sound starts after the picture, -600 to 600; below 0 cuts its start.",
                 ),
             ],
             outputs=[io.Video.Output()],
@@ -52,4 +53,51 @@ class FoleyMuxAudio(io.ComfyNode):
     def execute(
         cls, video, audio: dict | None, mode: str, gain_db: float, original_gain_db: float, offset: float
     ) -> io.NodeOutput:
-        raise NotImplementedError
+        sound, report_to = require_audio(audio), cls.hidden.unique_id
+        waveform, sample_rate = sound["waveform"][0], sound["sample_rate"]
+        levels = dict(mode=mode, gain_db=gain_db, original_gain_db=original_gain_db, offset=offset)
+        components = components_of(video)
+        if components is not None:
+            return io.NodeOutput(_onto_components(components, waveform, sample_rate, **levels))
+        path, warnings = _onto_file(video, waveform, sample_rate, **levels)
+        return io.NodeOutput(InputImpl.VideoFromFile(path), ui=tell(report_to, warnings))
+
+
+def _onto_file(video, waveform, sample_rate: int, **levels) -> tuple[str, list[str]]:
+    """Path of the new file, in ComfyUI's folder for temporary files, and what to tell the user."""
+    file = file_of(video)
+    suffix = media.suffix_for(file.source)
+    path, source = _temporary(suffix), file.source
+    bar = comfy.utils.ProgressBar(1)
+    try:
+        if file.is_trimmed:
+            # Copied pictures can only start at a key frame; cutting elsewhere is ComfyUI's business.
+            source = _temporary(suffix)
+            video.save_to(source)
+        report = media.mux(source, waveform, sample_rate, path, callback=bar.update_absolute, **levels)
+    finally:
+        if source != file.source and os.path.exists(source):
+            os.remove(source)
+    return path, report.warnings
+
+
+def _temporary(suffix: str) -> str:
+    folder = folder_paths.get_temp_directory()
+    os.makedirs(folder, exist_ok=True)
+    return os.path.join(folder, f"foley_{uuid.uuid4().hex}{suffix}")
+
+
+def _onto_components(components, waveform, sample_rate: int, **levels):
+    """A VIDEO in memory with another sound track."""
+    if not components.frame_rate > 0:
+        raise InputError(
+            f"The video has a frame rate of {components.frame_rate}.", "Expected a number above 0.",
+            "Set the rate where the video is made.",
+        )
+    original = components.audio
+    track = media.sound_track(
+        waveform, sample_rate, float(len(components.images) / components.frame_rate),
+        original=original and (original["waveform"][0], original["sample_rate"]), **levels,
+    )
+    audio = {"waveform": track[None], "sample_rate": sample_rate}
+    return InputImpl.VideoFromComponents(dataclasses.replace(components, audio=audio))

@@ -1,7 +1,7 @@
 """Step-invariant work of the transformer, kept for one sampling run and never on the model.
 
-The loader hangs `with_prepared_cache` around every sampling run of a Foley model. It puts an empty cache among the run's
-`transformer_options`, from where `FoleyModel` takes it, and takes it away at the end.
+The loader hangs `with_prepared_cache` around every sampling run of a Foley model. It puts an empty cache among the
+run's `transformer_options`, from where `FoleyModel` takes it, and takes it away at the end.
 """
 
 from collections.abc import Callable

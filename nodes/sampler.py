@@ -32,16 +32,16 @@ class FoleySampler(io.ComfyNode):
                 io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
                 io.Conditioning.Input("positive", tooltip="From Encode Text: prompt, and picture if there is one."),
                 io.Conditioning.Input("negative", tooltip="From Encode Text."),
-                io.Latent.Input("latent", tooltip="From Empty Foley Latent, or sound from DAC Encode with denoise below 1."),
+                io.Latent.Input("latent", tooltip="From Empty Foley Latent; from DAC Encode with denoise below 1."),
                 io.Int.Input(
                     "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True,
                     tooltip="Chooses the noise the sound starts from, 0 to 2^64 - 1.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Sampling steps, 1 to 1000; 50 is the published setting."),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Steps, 1 to 1000; published: 50."),
                 io.Float.Input(
                     "cfg", default=4.5, min=0.0, max=100.0, step=0.1, round=0.01,
-                    tooltip="Guidance: how strongly to follow prompt and picture, 0 to 100. 4.5 is the published setting; "
-                    "1 does without the negative prompt and takes half the time.",
+                    tooltip="Guidance: how strongly to follow prompt and picture, 0 to 100. 4.5 is the published "
+                    "setting; 1 does without the negative prompt and takes half the time.",
                 ),
                 io.Combo.Input(
                     "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS), default="euler",
@@ -49,16 +49,16 @@ class FoleySampler(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "scheduler", options=[LINEAR, *comfy.samplers.KSampler.SCHEDULERS], default=LINEAR,
-                    tooltip="Spacing of the noise levels. linear is the published setting and follows the model's shift.",
+                    tooltip="Spacing of the noise levels; linear, under the model's shift, is the published setting.",
                 ),
                 io.Float.Input(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="How much of the latent to replace, 0 to 1: 1 makes a new sound, less varies the connected one.",
+                    tooltip="How much of the latent to replace, 0 to 1: 1 makes a new one, less varies the given one.",
                 ),
                 io.Combo.Input(
                     "bandwidth_tag", options=[AS_ENCODED, *TAG_VARIANTS], default=AS_ENCODED,
-                    tooltip="The tag that asks for sound up to the highest frequencies: high-quality adds it to the prompt, none "
-                    "leaves it out, as encoded keeps what Encode Text chose. Changing it does not run the encoder again.",
+                    tooltip="The tag that asks for sound up to the highest frequencies: high-quality adds it to the "
+                    "prompt, none leaves it out, as encoded keeps what Encode Text chose. Nothing is encoded again.",
                 ),
             ],
             outputs=[io.Latent.Output()],
@@ -84,7 +84,7 @@ class FoleySampler(io.ComfyNode):
 
 
 def linear_schedule(model, steps: int, denoise: float) -> torch.Tensor:
-    """Noise levels from `denoise`'s share of the whole way down to 0, float32 [steps + 1]; empty when there is nothing to do."""
+    """Noise levels from `denoise`'s share of the whole way down to 0, float32 [steps + 1]; empty for a share of 0."""
     if denoise <= 0:
         return torch.empty(0)
     whole_way = steps if denoise >= 1 else int(steps / denoise)
