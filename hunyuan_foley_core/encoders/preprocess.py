@@ -29,9 +29,9 @@ def check_frames(frames) -> None:
 
 
 def _interleaved(frames):
-    """The same frames; those stored pixel by pixel get the strides by which torch knows them and resizes 8 times faster.
+    """The same frames; if stored pixel by pixel, with strides by which torch sees it and resizes 8 times faster.
 
-    A single picture from a decoder, `image.permute(2, 0, 1)[None]`, is such a case: its stride over N hides its layout.
+    A single picture from a decoder, `image.permute(2, 0, 1)[None]`, is one: its stride over N hides its layout.
     """
     pixels = rearrange(frames, "N C H W -> N H W C")
     if not pixels.is_contiguous():

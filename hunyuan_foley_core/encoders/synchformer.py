@@ -144,12 +144,10 @@ class _DividedAttention(nn.Module):
         self.proj = ops.Linear(dim, dim, **factory)
 
     def forward(self, tokens, time_steps: int):
-        qkv = rearrange(self.qkv(tokens), "G N (three H d) -> three G H N d", three=3, H=self.num_heads)
-        query, key, value = qkv
+        query, key, value = rearrange(self.qkv(tokens), "G N (x H d) -> x G H N d", x=3, H=self.num_heads)
         cls = F.scaled_dot_product_attention(query[:, :, :1], key, value)
-        patches = F.scaled_dot_product_attention(
-            self._group(query, time_steps), self._group_with_cls(key, time_steps), self._group_with_cls(value, time_steps)
-        )
+        key, value = (self._group_with_cls(heads, time_steps) for heads in (key, value))
+        patches = F.scaled_dot_product_attention(self._group(query, time_steps), key, value)
         patches = rearrange(patches, f"{self.grouped} -> G (F P) (H d)", G=len(tokens))
         return self.proj(torch.cat([rearrange(cls, "G H 1 d -> G 1 (H d)"), patches], dim=1))
 

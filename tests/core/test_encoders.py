@@ -121,7 +121,8 @@ def test_siglip2_agrees_with_transformers():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     sizes = dict(hidden_size=128, intermediate_size=200, num_hidden_layers=2, num_attention_heads=2)
-    oracle = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**sizes, image_size=64, patch_size=16)).eval()
+    config = transformers.SiglipVisionConfig(**sizes, image_size=64, patch_size=16)
+    oracle = transformers.SiglipVisionModel(config).eval()
     randomise(oracle)
     prefix = "" if any(key.startswith("vision_model.") for key in oracle.state_dict()) else "vision_model."
     tensors = {prefix + key: value for key, value in oracle.state_dict().items()}
@@ -135,7 +136,8 @@ def test_clap_agrees_with_transformers():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     sizes = dict(hidden_size=128, intermediate_size=200, num_hidden_layers=2, num_attention_heads=2)
-    oracle = transformers.ClapTextModel(transformers.ClapTextConfig(vocab_size=90, max_position_embeddings=40, **sizes)).eval()
+    config = transformers.ClapTextConfig(vocab_size=90, max_position_embeddings=40, **sizes)
+    oracle = transformers.ClapTextModel(config).eval()
     randomise(oracle)
     prefix = "" if any(key.startswith("text_model.") for key in oracle.state_dict()) else "text_model."
     tensors = {prefix + key: value for key, value in oracle.state_dict().items()}
