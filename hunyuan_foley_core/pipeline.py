@@ -77,6 +77,9 @@ def find_model_files(folder: str | Path, **chosen: str | Path | None) -> ModelFi
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"There is no folder {folder}.", "Expected the one with the model files.")
+    for path in filter(None, chosen.values()):
+        if not Path(path).is_file():
+            raise CheckpointError(f"There is no file {path}.", "Expected a model file.", "Check the folder and the name.")
     names = {
         id(component): name for name, component in (
             ("transformer", checkpoint.TRANSFORMER), ("vae", checkpoint.VAE), ("clap", checkpoint.CLAP),

@@ -1,0 +1,119 @@
+"""The command line, end to end on small random weights of the released layout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hunyuan_foley_core import cli, media
+from scripts import small_weights
+from tests import videos
+
+ROOT = Path(__file__).parent.parent.parent
+FAST = ["--steps", "3", "--prompt", "a ball bounces"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    small_weights.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("videos") / "clip.mp4"
+    return videos.make_video(path, frames=30, waveform=videos.sine(1.0))
+
+
+def generate(models, out, *more) -> int:
+    return cli.main(["generate", "--models", str(models), "--out", str(out), *FAST, *map(str, more)])
+
+
+def test_a_video_gets_sound_and_keeps_its_picture(models, video, tmp_path):
+    assert generate(models, tmp_path / "out.mp4", "--video", video) == 0
+    assert videos.packets(tmp_path / "out.mp4") == videos.packets(video)
+    waveform, rate = media.read_audio(tmp_path / "out.mp4")
+    assert rate == 48_000
+    assert abs(waveform.shape[-1] / rate - media.probe(video).duration) < 0.05
+    assert waveform.std() > 0.01
+
+
+def test_equal_seeds_make_equal_sound_and_others_do_not(models, video, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert generate(models, tmp_path / f"{name}.wav", "--video", video, "--seed", seed) == 0
+    a, b, c = (media.read_audio(tmp_path / f"{name}.wav")[0] for name in "abc")
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_prompt_picture_and_tag_each_change_the_sound(models, video, tmp_path):
+    runs = {"base": ["--video", video], "text only": ["--seconds", "1"], "no tag": ["--video", video, "--no-tag"], "negative": ["--video", video, "--negative", "wind"]}
+    sounds = {}
+    for name, more in runs.items():
+        assert generate(models, tmp_path / "x.flac", *more) == 0
+        sounds[name] = np.asarray(media.read_audio(tmp_path / "x.flac")[0])[..., :40_000]
+    for name in list(runs)[1:]:
+        assert not np.allclose(sounds["base"], sounds[name], atol=1e-4), name
+
+
+def test_text_alone_has_the_length_asked_for(models, tmp_path):
+    assert generate(models, tmp_path / "rain.flac", "--seconds", "1.3") == 0
+    waveform, rate = media.read_audio(tmp_path / "rain.flac")
+    assert (waveform.shape[-1], rate) == (62_400, 48_000)
+
+
+@pytest.mark.parametrize("more, message", [
+    (["--seconds", "1"], "has to be a .wav or .flac"),
+    (["--video", "missing.mp4"], "missing.mp4"),
+    (["--video", "missing.mp4", "--vae", "nowhere.pth"], "nowhere.pth"),
+])
+def test_mistakes_give_one_paragraph_and_write_nothing(models, tmp_path, capsys, more, message):
+    assert generate(models, tmp_path / "out.mp4", *more) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_models_says_what_is_missing(tmp_path, capsys):
+    assert generate(tmp_path, tmp_path / "x.wav") == 1
+    assert "No file under" in capsys.readouterr().err
+
+
+def test_two_candidates_ask_for_a_choice(models, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(models, tmp_path / "m")
+    shutil.copy(models / small_weights.TRANSFORMER, tmp_path / "m" / "second.pth")
+    assert generate(tmp_path / "m", tmp_path / "x.wav", "--seconds", "1") == 1
+    assert "--transformer FILE" in capsys.readouterr().err
+    assert generate(tmp_path / "m", tmp_path / "x.wav", "--seconds", "1", "--transformer", tmp_path / "m" / "second.pth") == 0
+
+
+def test_an_interrupt_leaves_nothing_behind(models, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "generate", interrupted)
+    assert generate(models, tmp_path / "x.wav", "--seconds", "1") == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_runs_as_a_command(models, tmp_path):
+    target = tmp_path / "transformer.safetensors"
+    command = [sys.executable, "-m", "hunyuan_foley_core", "convert", str(models / small_weights.TRANSFORMER), str(target)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == str(target), done.stderr
+    before = torch.load(models / small_weights.TRANSFORMER, weights_only=True)
+    assert all(torch.equal(before[key], value) for key, value in load_file(target).items())
+
+
+def test_the_output_plays(models, video, tmp_path):
+    assert generate(models, tmp_path / "out.webm", "--video", video) == 1  # h264 does not fit into webm: says so
+    assert not (tmp_path / "out.webm").exists()
+    assert generate(models, tmp_path / "out.mkv", "--video", video) == 0
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert {stream.type for stream in container.streams} == {"video", "audio"}
