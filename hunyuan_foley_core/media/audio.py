@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError, MediaError
-from .output import LAYOUTS, WriteReport, add_sound, check_waveform, clip, encode, replacing
+from .output import LAYOUTS, WriteReport, add_sound, audio_frame, check_waveform, clip, encode, replacing
 from .packets import DecodeReport, decoded_frames
 from .source import check_trim, clip_origin, exact, name_of, open_source, seek_before, sound_stream
 
@@ -127,26 +127,25 @@ def resample(waveform: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tens
     """`waveform` [..., N] at another rate: float32 [..., round(N * to / from)], no delay (libswresample)."""
     if from_rate <= 0 or to_rate <= 0:
         raise InputError(f"Sample rates {from_rate} and {to_rate}.", "Both must be positive.", "Use 48000.")
-    waveform = waveform.detach().to("cpu", torch.float32)
+    waveform, from_rate, to_rate = waveform.detach().to("cpu", torch.float32), int(from_rate), int(to_rate)
     if from_rate == to_rate:
         return waveform
     length = round(Fraction(waveform.shape[-1] * to_rate, from_rate))
-    rows = [_resample_row(row.numpy(), from_rate, to_rate, length) for row in waveform.flatten(0, -2)]
+    rows = [_resample_row(row, from_rate, to_rate, length) for row in waveform[None].flatten(0, -2)]
     return torch.stack(rows).reshape(*waveform.shape[:-1], length)
 
 
-def _resample_row(row: np.ndarray, from_rate: int, to_rate: int, length: int) -> torch.Tensor:
+def _resample_row(row: torch.Tensor, from_rate: int, to_rate: int, length: int) -> torch.Tensor:
     converter = av.AudioResampler(format="fltp", layout="mono", rate=to_rate)
-    blocks = [f.to_ndarray()[0] for part in (*_mono_frames(row, from_rate), None) for f in converter.resample(part)]
+    blocks = [part.to_ndarray()[0] for piece in (*_pieces(row, from_rate), None) for part in converter.resample(piece)]
     out = torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
     return F.pad(out, (0, length - out.shape[0]))
 
 
-def _mono_frames(row: np.ndarray, rate: int) -> Iterator[av.AudioFrame]:
+def _pieces(row: torch.Tensor, rate: int) -> Iterator[av.AudioFrame]:
     for at in range(0, row.shape[0], _BLOCK):
-        block = np.ascontiguousarray(row[None, at : at + _BLOCK])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
+        frame = audio_frame(row[None, at : at + _BLOCK], rate)
+        frame.pts, frame.time_base = at, Fraction(1, rate)
         yield frame
 
 
@@ -156,13 +155,14 @@ def to_mono(waveform: torch.Tensor) -> torch.Tensor:
 
 
 def to_stereo(waveform: torch.Tensor) -> torch.Tensor:
-    """[channels, N] with more than two channels mixed down to two, as libswresample does; mono and stereo as they are."""
+    """[channels, N] with 3 to 8 channels mixed down to two by libswresample, more to one; fewer stay as they are."""
     channels = waveform.shape[0]
     if channels <= 2:
         return waveform
+    if channels not in LAYOUTS:
+        return to_mono(waveform)
     converter = av.AudioResampler(format="fltp", layout="stereo")
-    frame = av.AudioFrame.from_ndarray(waveform.contiguous().numpy(), format="fltp", layout=LAYOUTS[channels])
-    frame.sample_rate = 48_000  # any: the rate stays
+    frame = audio_frame(waveform, 48_000)  # any rate: it stays
     parts = [part.to_ndarray() for piece in (frame, None) for part in converter.resample(piece)]
     return torch.from_numpy(np.concatenate(parts, axis=1))
 

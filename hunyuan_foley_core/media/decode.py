@@ -11,7 +11,7 @@ from ..errors import MediaError
 from ..timing import MAX_SECONDS, SYNC_RATE, VISUAL_RATE
 from .frames import STOP, FramePicker, SelectedFrame
 from .packets import DecodeReport, decoded_frames
-from .picture import clockwise, display_matrix, is_transposed, rgb
+from .picture import Upright, clockwise, display_matrix, is_transposed
 from .source import (
     VideoInfo,
     check_trim,
@@ -92,7 +92,7 @@ def _stream(source, start, duration, max_seconds, callback, report) -> Iterator[
         stream = picture_stream(container, source)
         length = picture_seconds(container, stream)
         total = _shortest(None if length is None else max(length - start, 0.0), duration, max_seconds)
-        coverage = _Coverage(source, stream, report)
+        coverage, upright = _Coverage(source, stream, report), Upright()
         for time, frame in _timed_frames(container, stream, start, report):
             callback(min(max(time, 0.0), math.inf if total is None else total), total)
             coverage.see(time)
@@ -102,7 +102,7 @@ def _stream(source, start, duration, max_seconds, callback, report) -> Iterator[
             if any(repeats):
                 report.visual_frames += repeats[0]
                 report.sync_frames += repeats[1]
-                yield SelectedFrame(time, rgb(frame), *repeats)
+                yield SelectedFrame(time, upright(frame), *repeats)
         else:
             coverage.check_end(None if length is None else length - start)
         coverage.check_gap()
@@ -171,7 +171,8 @@ class _Coverage:
         begin, end = self._gap
         if end - begin > max(5 * self._period, 0.3):
             self._report.warn(
-                f"{self._name} has no new picture between {begin:.2f} s and {end:.2f} s; the next one stands for that time."
+                f"{self._name} has no new picture between {begin:.2f} s and {end:.2f} s; "
+                "the next one stands for that time."
             )
 
     def check_end(self, length: float | None) -> None:

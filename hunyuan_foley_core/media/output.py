@@ -10,12 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import torch
 
 from ..errors import InputError, MediaError
 
-LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
+# Names of FFmpeg for what WAV and FLAC mean by so many channels.
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BLOCK = 1 << 15  # samples handed to an encoder at a time
 _FULL_24_BIT = 1 << 23
 
@@ -62,11 +62,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_waveform(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """The waveform in float32 on the CPU. InputError unless it is [channels, N], finite, of a layout that files have."""
+    """The waveform in float32 on the CPU. InputError unless it is finite and [1 to 8, N]."""
     if waveform.ndim != 2 or waveform.shape[0] not in LAYOUTS:
         raise InputError(
             f"The sound comes as a tensor of shape {tuple(waveform.shape)}.",
-            f"It must be (channels, samples) with {', '.join(map(str, LAYOUTS))} channels.",
+            f"It must be (channels, samples) with 1 to {max(LAYOUTS)} channels.",
             "Pick one item of the batch, or mix the channels down.",
         )
     if int(sample_rate) != sample_rate or sample_rate <= 0:
@@ -106,18 +106,25 @@ def add_sound(container, codec: str, sample_format: str, sample_rate: int, chann
 
 def encode(stream, waveform: torch.Tensor, sample_rate: int) -> Iterator[av.Packet]:
     """Packets of `waveform` [channels, N]; sample 0 is time 0, whatever delay the codec has."""
-    sample_format = "s32p" if stream.codec_context.format.name.startswith("s32") else "fltp"
-    layout = LAYOUTS[waveform.shape[0]]
+    in_24_bit = stream.codec_context.format.name.startswith("s32")
     for at in range(0, waveform.shape[1], _BLOCK):
         block = waveform[:, at : at + _BLOCK]
-        samples = _as_24_bit(block) if sample_format == "s32p" else block.contiguous().numpy()
-        frame = av.AudioFrame.from_ndarray(samples, format=sample_format, layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = sample_rate, at, Fraction(1, sample_rate)
+        frame = audio_frame(_as_24_bit(block) if in_24_bit else block, sample_rate)
+        frame.pts, frame.time_base = at, Fraction(1, sample_rate)
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
 
-def _as_24_bit(block: torch.Tensor) -> np.ndarray:
+def audio_frame(waveform: torch.Tensor, sample_rate: int) -> av.AudioFrame:
+    """A frame of `waveform` [channels, N], float32 or int32; interleaved, as PyAV cannot fill 8 separate planes."""
+    sample_format = "flt" if waveform.is_floating_point() else "s32"
+    samples = waveform.T.reshape(1, -1).contiguous().numpy()
+    frame = av.AudioFrame.from_ndarray(samples, format=sample_format, layout=LAYOUTS[waveform.shape[0]])
+    frame.sample_rate = sample_rate
+    return frame
+
+
+def _as_24_bit(block: torch.Tensor) -> torch.Tensor:
     """24-bit levels in the upper bits of int32, which is where FFmpeg's FLAC takes them from."""
     levels = (block.double() * _FULL_24_BIT).round().clamp(-_FULL_24_BIT, _FULL_24_BIT - 1)
-    return (levels.to(torch.int32) << 8).contiguous().numpy()
+    return levels.to(torch.int32) << 8

@@ -12,11 +12,22 @@ _MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
 _FULL_RANGE = 2
 
 
-def rgb(frame: av.VideoFrame) -> torch.Tensor:
-    """uint8 (3, H, W), upright, alpha dropped, by the frame's own colour matrix and range (untagged: BT.601)."""
-    image = torch.from_numpy(_converted(frame).to_ndarray()).permute(2, 0, 1)
-    matrix = display_matrix(frame)
-    return image if matrix is None else _turned(image, matrix)
+class Upright:
+    """Turns the frames of one clip into uint8 (3, H, W), RGB, as the display matrix shows them, alpha dropped.
+
+    Colours follow each frame's own matrix and range (untagged: BT.601, as swscale has it).
+    """
+
+    def __init__(self):
+        self._rotation, self._matrix = None, None
+
+    def __call__(self, frame: av.VideoFrame) -> torch.Tensor:
+        # Asking a frame for its side data ties it into a reference cycle, and pictures would pile up until the next
+        # garbage collection (700 MB in 15 s of 1080p); so only where the cheap angle differs from the frame before.
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, display_matrix(frame)
+        image = torch.from_numpy(_converted(frame).to_ndarray()).permute(2, 0, 1)
+        return image if self._matrix is None else _turned(image, self._matrix)
 
 
 def _converted(frame: av.VideoFrame) -> av.VideoFrame:

@@ -56,7 +56,7 @@ def name_of(source) -> str:
 
 @contextmanager
 def open_source(source) -> Iterator:
-    """An open PyAV container of a path or a seekable file-like object (rewound). MediaError if it is no media file."""
+    """An open PyAV container of a path or a seekable file-like object (rewound). MediaError if it is no media."""
     if isinstance(source, (str, os.PathLike)):
         if not Path(source).is_file():
             raise MediaError(
@@ -72,7 +72,7 @@ def open_source(source) -> Iterator:
         raise MediaError(
             f"{name_of(source)} cannot be opened as video or sound ({error.strerror}).",
             "A complete media file in a format that FFmpeg reads is needed.",
-            "It may be cut off, damaged, or something else under a media name: play it, or download or export it again.",
+            "It may be cut off, damaged or something else under a media name: play it, or download or export it again.",
         ) from error
     with container:
         yield container
@@ -146,7 +146,7 @@ def seek_before(container, stream, time: Fraction) -> None:
 
 
 def has_times(container, stream) -> bool:
-    """Whether the stream's times of showing can be trusted: AVI stores none, and with B-frames they are not its order."""
+    """Whether the times of showing can be trusted: AVI stores none, and B-frames are shown in another order."""
     context = stream.codec_context
     reordered = context.has_b_frames and context.codec.canonical_name in ("h264", "hevc")
     return not (container.format.name == "avi" and reordered)
