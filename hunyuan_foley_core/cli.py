@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from . import media
 from .conditions import DEFAULT_NEGATIVE_PROMPT
 from .convert import DTYPES, convert
 from .errors import FoleyError
-from .pipeline import Settings, find_model_files, generate
+from .pipeline import ModelFiles, Settings, find_model_files, generate
 from .timing import SAMPLE_RATE
 
 SOUND_SUFFIXES = (".wav", ".flac")
@@ -68,8 +69,8 @@ def _add_generate(command: argparse.ArgumentParser) -> None:
     add("--gain", type=float, default=0.0, metavar="DB", help="gain of the new sound in dB (default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
     add("--dtype", choices=("fp32", "bf16", "fp16"), help="type the transformer computes in (default: bf16 on a GPU)")
-    for name in ("transformer", "vae", "siglip2", "synchformer", "clap", "tokenizer"):
-        add(f"--{name}", type=Path, metavar="FILE", help=f"take this {name} file instead of looking for one")
+    for field in fields(ModelFiles):
+        add(f"--{field.name}", type=Path, metavar="FILE", help=f"take this {field.name} file instead of looking for one")
 
 
 def _add_convert(command: argparse.ArgumentParser) -> None:
@@ -97,23 +98,33 @@ def _check_output(args: argparse.Namespace) -> bool:
         )
     if not args.out.parent.is_dir():
         raise FoleyError(f"There is no folder {args.out.parent}.", "Expected one to write into.", "Make it first.")
+    if not is_sound:
+        media.check_mux(args.video, args.out, "mix" if args.mix else "replace")
     return is_sound
+
+
+def _write(args: argparse.Namespace, waveform: torch.Tensor, only_sound: bool) -> media.WriteReport:
+    if only_sound:
+        return media.write_audio(args.out, waveform * 10 ** (args.gain / 20), SAMPLE_RATE)
+    try:
+        mode = "mix" if args.mix else "replace"
+        return media.mux(args.video, waveform, SAMPLE_RATE, args.out, mode=mode, gain_db=args.gain)
+    except FoleyError as error:
+        # The sound took minutes to make; it must not go down with a container that cannot be written.
+        kept = media.write_audio(args.out.with_suffix(".flac"), waveform, SAMPLE_RATE).path
+        raise FoleyError(str(error), f"The sound itself is kept in {kept}.") from error
 
 
 def run_generate(args: argparse.Namespace) -> Path:
     only_sound = _check_output(args)
-    chosen = {name: getattr(args, name) for name in ("transformer", "vae", "siglip2", "synchformer", "clap", "tokenizer")}
-    files = find_model_files(args.models, **chosen)
-    progress = ProgressBar()
+    files = find_model_files(args.models, **{field.name: getattr(args, field.name) for field in fields(ModelFiles)})
+    progress, reading = ProgressBar(), media.DecodeReport()
     try:
-        waveform = generate(files, _settings(args), args.video, progress)
+        waveform = generate(files, _settings(args), args.video, progress, reading)
     finally:
         progress.close()
-    if only_sound:
-        media.write_audio(args.out, waveform * 10 ** (args.gain / 20), SAMPLE_RATE)
-    else:
-        mode = "mix" if args.mix else "replace"
-        media.mux(args.video, waveform, SAMPLE_RATE, args.out, mode=mode, gain_db=args.gain)
+    for warning in reading.warnings + _write(args, waveform, only_sound).warnings:
+        sys.stderr.write(f"{warning}\n")
     return args.out
 
 

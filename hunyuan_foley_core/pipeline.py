@@ -121,7 +121,9 @@ def _stage(progress: Progress | None, name: str) -> Callable[[float, float], Non
     return lambda done, total: progress(name, done, total) if progress is not None else None
 
 
-def _video_features(files: ModelFiles, settings: Settings, video: str | Path, progress: Progress | None) -> VideoFeatures:
+def _video_features(
+    files: ModelFiles, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
+) -> VideoFeatures:
     if files.siglip2 is None or files.synchformer is None:
         raise CheckpointError(
             "The SigLIP2 or the Synchformer weights are missing.", "Expected both, to see the video.",
@@ -129,11 +131,11 @@ def _video_features(files: ModelFiles, settings: Settings, video: str | Path, pr
         )
     limit = MAX_SECONDS if settings.seconds is None else settings.seconds
     total = min(limit, media.probe(video).duration or limit)
-    report = _stage(progress, "watching the video")
+    advance = _stage(progress, "watching the video")
     siglip2 = checkpoint.load_siglip2(files.siglip2, dtype=torch.float32, device=settings.device)
     synchformer = checkpoint.load_synchformer(files.synchformer, dtype=torch.float32, device=settings.device)
-    frames = media.stream_frames(video, max_seconds=limit)
-    return encode_video(frames, siglip2, synchformer, callback=lambda seconds: report(min(seconds, total), total))
+    frames = media.stream_frames(video, max_seconds=limit, report=report)
+    return encode_video(frames, siglip2, synchformer, callback=lambda seconds: advance(min(seconds, total), total))
 
 
 def _text_features(files: ModelFiles, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -146,7 +148,7 @@ def _latents(files: ModelFiles, settings: Settings, video: VideoFeatures | None,
     transformer = checkpoint.load_transformer(files.transformer, device=settings.device)
     seconds = video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS
     noise = make_noise(1, transformer.config.latent_channels, latent_frames(seconds), settings.seed)
-    report = _stage(progress, "making the sound")
+    advance = _stage(progress, "making the sound")
     return sample(
         transformer,
         noise.to(settings.device, settings.dtype),
@@ -157,14 +159,21 @@ def _latents(files: ModelFiles, settings: Settings, video: VideoFeatures | None,
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
         shift=settings.shift,
-        callback=lambda step, steps, _: report(step, steps),
+        callback=lambda step, steps, _: advance(step, steps),
     )
 
 
 def generate(
-    files: ModelFiles, settings: Settings, video: str | Path | None = None, progress: Progress | None = None
+    files: ModelFiles,
+    settings: Settings,
+    video: str | Path | None = None,
+    progress: Progress | None = None,
+    report: media.DecodeReport | None = None,
 ) -> Tensor:
     """Sound for a video, or for a prompt alone.
+
+    Args:
+        report: receives warnings about a video that was only partly readable.
 
     Returns:
         A waveform [1, N], float32, 48 kHz, as long as the chosen frames of the video (or `settings.seconds`).
@@ -174,10 +183,7 @@ def generate(
     """
     if settings.seconds is not None and settings.seconds <= 0:
         raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
-    features = _video_features(files, settings, video, progress) if video is not None else None
+    features = _video_features(files, settings, video, progress, report) if video is not None else None
     latents = _latents(files, settings, features, progress)
     vae = checkpoint.load_vae(files.vae, device=settings.device)
-    report = _stage(progress, "decoding")
-    return vae.decode(latents, callback=report, output_device="cpu")[0]
-
-
+    return vae.decode(latents, callback=_stage(progress, "decoding"), output_device="cpu")[0]

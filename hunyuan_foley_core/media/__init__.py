@@ -3,7 +3,7 @@
 from .audio import read_audio, resample, to_mono, to_stereo, write_audio
 from .decode import probe, stream_frames
 from .frames import FrameClock, SelectedFrame, frames_from_images, select_frames
-from .mux import mux, suffix_for
+from .mux import check_mux, mux, suffix_for
 from .output import WriteReport
 from .packets import DecodeReport
 from .source import VideoInfo
@@ -15,6 +15,7 @@ __all__ = [
     "SelectedFrame",
     "VideoInfo",
     "WriteReport",
+    "check_mux",
     "frames_from_images",
     "mux",
     "probe",

@@ -131,6 +131,15 @@ def mux(
     return report
 
 
+def check_mux(source, out_path, mode: str = "replace") -> None:
+    """Raise what `mux` would for this source and name, to be asked before hours are spent on the sound."""
+    out_path, mode = Path(out_path), _check_mode(mode)
+    kind, picture = _container_for(out_path), _measure(source, DecodeReport())
+    _check_fits(source, picture, kind, out_path)
+    if mode == "mix":
+        read_audio(source, duration=0.1)
+
+
 def _check_mode(mode: str) -> str:
     if mode not in MODES:
         raise InputError(f"The mode is {mode!r}.", f"Known are {', '.join(MODES)}.", "Choose one of them.")

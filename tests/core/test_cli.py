@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from hunyuan_foley_core import cli, media
+from hunyuan_foley_core.errors import MediaError
 from scripts import small_weights
 from tests import videos
 
@@ -70,9 +71,10 @@ def test_text_alone_has_the_length_asked_for(models, tmp_path):
 @pytest.mark.parametrize("more, message", [
     (["--seconds", "1"], "has to be a .wav or .flac"),
     (["--video", "missing.mp4"], "missing.mp4"),
-    (["--video", "missing.mp4", "--vae", "nowhere.pth"], "nowhere.pth"),
+    (["--video", "CLIP", "--vae", "nowhere.pth"], "nowhere.pth"),
 ])
-def test_mistakes_give_one_paragraph_and_write_nothing(models, tmp_path, capsys, more, message):
+def test_mistakes_give_one_paragraph_and_write_nothing(models, video, tmp_path, capsys, more, message):
+    more = [video if part == "CLIP" else part for part in more]
     assert generate(models, tmp_path / "out.mp4", *more) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error and list(tmp_path.iterdir()) == []
@@ -111,9 +113,26 @@ def test_convert_runs_as_a_command(models, tmp_path):
     assert all(torch.equal(before[key], value) for key, value in load_file(target).items())
 
 
+def test_what_cannot_be_written_is_said_before_any_work(models, video, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "generate", lambda *_: pytest.fail("worked first"))
+    assert generate(models, tmp_path / "out.webm", "--video", video) == 1
+    assert "h264, which .webm files cannot hold" in capsys.readouterr().err
+    silent = videos.make_video(tmp_path / "silent.mp4")
+    assert generate(models, tmp_path / "out.mp4", "--video", silent, "--mix") == 1
+    assert "no sound" in capsys.readouterr().err
+
+
+def test_sound_that_cannot_be_muxed_is_kept(models, video, tmp_path, monkeypatch, capsys):
+    def full_disk(*_, **__):
+        raise MediaError("No room left.")
+
+    monkeypatch.setattr(media, "mux", full_disk)
+    assert generate(models, tmp_path / "out.mp4", "--video", video) == 1
+    assert f"kept in {tmp_path / 'out.flac'}" in capsys.readouterr().err
+    assert media.read_audio(tmp_path / "out.flac")[0].std() > 0.01
+
+
 def test_the_output_plays(models, video, tmp_path):
-    assert generate(models, tmp_path / "out.webm", "--video", video) == 1  # h264 does not fit into webm: says so
-    assert not (tmp_path / "out.webm").exists()
     assert generate(models, tmp_path / "out.mkv", "--video", video) == 0
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert {stream.type for stream in container.streams} == {"video", "audio"}
