@@ -102,11 +102,17 @@ class ComfyServer:
         python: interpreter with ComfyUI's packages.
         cpu: compute on the CPU even where there is a GPU.
         arguments: more of ComfyUI's command line.
+        threads: of torch; None leaves it the choice. Small networks gain nothing from a second one, and where the
+            cores are shared they wait for it.
     """
 
-    def __init__(self, comfyui: Path, base: Path, python=sys.executable, cpu=True, arguments: tuple[str, ...] = ()):
+    def __init__(
+        self, comfyui: Path, base: Path, python=sys.executable, cpu=True,
+        arguments: tuple[str, ...] = (), threads: int | None = None,
+    ):
         self.comfyui, self.base, self.python = Path(comfyui), Path(base).resolve(), str(python)
         self.arguments = [*(["--cpu"] if cpu else []), *arguments]
+        self.threads = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         self.log = self.base / "server.log"
         self.client_id = uuid.uuid4().hex
         self.process: subprocess.Popen | None = None
@@ -242,7 +248,7 @@ class ComfyServer:
                     "--database-url", f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}", *self.arguments,
                 ],
                 cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+                env={**os.environ, **self.threads, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
             )
 
     def _await_answer(self) -> None:

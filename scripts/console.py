@@ -56,7 +56,7 @@ def step(title: str):
 
 
 def run_logged(command: list[str], log: Path, current: Step) -> None:
-    """Runs `command`; its output goes to the end of `log`, its latest line to the step.
+    """Runs `command`; its output goes to the end of `log`, its latest line but warnings to the step.
 
     Raises:
         subprocess.CalledProcessError: it failed; `output` holds its last lines.
@@ -85,4 +85,5 @@ def run_logged(command: list[str], log: Path, current: Step) -> None:
 def _copy_lines(source, file, lines: list[str]) -> None:
     for line in source:
         file.write(line)
-        lines.append(line.strip())
+        if line.strip() and not line.startswith("WARNING"):
+            lines.append(line.strip())

@@ -67,7 +67,7 @@ def _run_workflow(settings: dict[str, Any], video: Path, prompt: str | None) -> 
         install_pack(BASE)
         small_weights.write(BASE / "models")
     cpu = settings["cpu"] or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    server = ComfyServer(Path(settings["comfyui"]), BASE, cpu=cpu)
+    server = ComfyServer(Path(settings["comfyui"]), BASE, cpu=cpu, threads=1)
     try:
         with step(f"Starting ComfyUI on the {'CPU' if cpu else 'GPU'} (log: {server.log})"):
             server.start()
@@ -111,7 +111,7 @@ def _report(out: Path) -> None:
         info = media.probe(str(out))
         waveform, sample_rate = media.read_audio(str(out))
         mono = waveform.mean(dim=0).numpy()
-        seconds = max(info.duration or 0.0, len(mono) / sample_rate)
+        seconds = info.duration or len(mono) / sample_rate
         level = f"{sample_rate / 1000:g} kHz, peak {np.abs(mono).max():.2f}, rms {np.sqrt(np.mean(mono**2)):.3f}"
         drawing = out.with_suffix(".png")
         title = f"{out.name}   {seconds:.2f} s   {level}   (small random weights: noise)"

@@ -212,7 +212,7 @@ def _check_version(comfyui: Path) -> None:
 
 def _python_of(comfyui: Path) -> Path:
     """The interpreter beside a ComfyUI, in the places its installers use; otherwise the running one."""
-    places = [comfyui / "venv", comfyui / ".venv", comfyui.parent / "python_embeded", comfyui.parent / ".venv"]
+    places = [parent / name for parent in (comfyui, comfyui.parent) for name in ("venv", ".venv", "python_embeded")]
     names = ["bin/python", "Scripts/python.exe", "python.exe"]
     return next((place / name for place in places for name in names if (place / name).is_file()), Path(sys.executable))
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 WIDTH, MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM, GAP = 1600, 76, 24, 40, 36, 14
 PLOT_WIDTH = WIDTH - MARGIN_LEFT - MARGIN_RIGHT
 WAVE_HEIGHT, SPECTRUM_HEIGHT, MAX_STRIP_HEIGHT = 180, 280, 200
-FRAMES_IN_STRIP = 10
+FRAMES_IN_STRIP = 8
 
 BACKGROUND, INK, FAINT, WAVE = (18, 18, 22), (222, 222, 228), (62, 62, 72), (96, 178, 240)
 HEAT = np.array([(0, 0, 4), (60, 15, 112), (146, 36, 118), (222, 73, 82), (253, 158, 100), (252, 253, 191)])
@@ -43,7 +43,7 @@ def draw(path: Path, images: Images, waveform: np.ndarray, sample_rate: int, sec
         canvas.paste(part, (MARGIN_LEFT, tops[-1]))
     _label_wave(pen, tops[1])
     _label_frequencies(pen, tops[2], sample_rate)
-    _label_times(pen, tops[1], tops[2] + SPECTRUM_HEIGHT, seconds)
+    _label_times(pen, tops[2] + SPECTRUM_HEIGHT, seconds)
     canvas.save(path)
 
 
@@ -67,11 +67,13 @@ def _thumbnail(image: np.ndarray, width: int) -> Image.Image:
 
 
 def _wave(waveform: np.ndarray, sample_rate: int, seconds: float) -> Image.Image:
-    """Lowest and highest sample of each pixel column."""
+    """Lowest and highest sample of each pixel column, over lines at the labelled times."""
     plot = Image.new("RGB", (PLOT_WIDTH, WAVE_HEIGHT), (10, 10, 12))
     pen = ImageDraw.Draw(plot)
     middle = (WAVE_HEIGHT - 1) / 2
     pen.line([(0, middle), (PLOT_WIDTH, middle)], fill=FAINT)
+    for time in _ticks(seconds):
+        pen.line([(time / seconds * PLOT_WIDTH, 0), (time / seconds * PLOT_WIDTH, WAVE_HEIGHT)], fill=FAINT)
     edges = _columns(sample_rate, seconds)
     for x in range(PLOT_WIDTH):
         column = waveform[edges[x] : edges[x + 1]]
@@ -118,13 +120,17 @@ def _label_frequencies(pen: ImageDraw.ImageDraw, top: int, sample_rate: int) -> 
         pen.line([(MARGIN_LEFT - 5, y), (MARGIN_LEFT, y)], fill=INK)
 
 
-def _label_times(pen: ImageDraw.ImageDraw, top: int, bottom: int, seconds: float) -> None:
+def _label_times(pen: ImageDraw.ImageDraw, top: int, seconds: float) -> None:
+    for time in _ticks(seconds):
+        x = MARGIN_LEFT + time / seconds * PLOT_WIDTH
+        pen.line([(x, top), (x, top + 5)], fill=INK)
+        pen.text((x, top + 8), f"{time:g} s", fill=INK, font=_font(14), anchor="ma")
+
+
+def _ticks(seconds: float) -> list[float]:
+    """Round times to label, at most 17 of them."""
     interval = next((step for step in (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60) if seconds / step <= 16), 300)
-    for count in range(int(seconds / interval + 1e-6) + 1):
-        x = MARGIN_LEFT + count * interval / seconds * PLOT_WIDTH
-        pen.line([(x, bottom), (x, bottom + 5)], fill=INK)
-        pen.line([(x, top), (x, top + WAVE_HEIGHT)], fill=FAINT)
-        pen.text((x, bottom + 8), f"{count * interval:g} s", fill=INK, font=_font(14), anchor="ma")
+    return [count * interval for count in range(int(seconds / interval + 1e-6) + 1)]
 
 
 def _font(size: int):
