@@ -117,7 +117,7 @@ def _label_frequencies(pen: ImageDraw.ImageDraw, top: int, sample_rate: int) -> 
     for frequency, text in FREQUENCY_LABELS.items():
         y = top + np.log(sample_rate / 2 / frequency) / octaves * (SPECTRUM_HEIGHT - 1)
         pen.text((MARGIN_LEFT - 8, y), text, fill=INK, font=_font(14), anchor="rm")
-        pen.line([(MARGIN_LEFT - 5, y), (MARGIN_LEFT, y)], fill=INK)
+        pen.line([(MARGIN_LEFT - 6, y), (MARGIN_LEFT - 1, y)], fill=INK)
 
 
 def _label_times(pen: ImageDraw.ImageDraw, top: int, seconds: float) -> None:
