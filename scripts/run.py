@@ -44,7 +44,7 @@ def demo(chosen: environment.Environment, arguments: argparse.Namespace, rest: l
 
 
 def test(chosen: environment.Environment, arguments: argparse.Namespace, rest: list[str]) -> int:
-    beside = environment.pytest_folder(chosen)
+    beside = environment.test_tools(chosen)
     runner = ["-c", RUN_PYTEST, str(beside)] if beside else ["-m", "pytest"]
     settings = {"FOLEY_COMFYUI": str(chosen.comfyui)}
     try:
