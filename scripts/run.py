@@ -19,7 +19,7 @@ from console import say
 from environment import ROOT, SetupError
 
 # Appended, so that what the chosen Python has is used before what lies beside it.
-RUN_PYTEST = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; raise SystemExit(pytest.console_main())"
+RUN_PYTEST = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module('pytest', run_name='__main__')"
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
     except SetupError as error:
         say(f"\n{error}")
     except KeyboardInterrupt:
-        say("\nStopped. What is complete is kept; the same command goes on from there.")
+        say("\nStopped. The same command takes up what was not finished.")
         return 130
     return 1
 
