@@ -23,6 +23,7 @@ CHUNK_FRAMES = 250
 
 # Largest activations alive at once: the input of the stage, input and output of a layer, what waits at a shortcut, and
 # a copy in the layout the convolution prefers make the 5 that were measured; one more for backends less frugal.
+# (On a CPU the resident size can come to twice the estimate's activations, because glibc's heap keeps what was freed.)
 LIVE_ACTIVATIONS = 6
 
 Callback = Callable[[int, int], None]

@@ -63,6 +63,14 @@ def test_decode_parity(vae, given, expected, chunk_frames):
     assert relative_error(vae.decode(CASES[given], chunk_frames=chunk_frames), CASES[expected]) < 6e-6
 
 
+def test_logvar_is_clamped():
+    vae = build()
+    channels = vae.config.latent_channels
+    vae.quant_conv.bias[channels : channels + 2] = torch.tensor([1e4, -1e4])
+    _, logvar = vae.encode(CASES["wave"])
+    assert logvar[:, 0].unique().tolist() == [20.0] and logvar[:, 1].unique().tolist() == [-30.0]
+
+
 # Chunks
 
 
