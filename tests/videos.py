@@ -105,12 +105,16 @@ def make_video(
     audio_start: float = 0.0,
     format: str | None = None,
     container_options: dict | None = None,
+    turned=None,
+    tags: dict[str, str] | None = None,
 ):
     """Write a clip to `target` (path or file-like) and return `target`.
 
     Args:
         times_ms: the time of each frame in milliseconds, for a variable frame rate (overrides `frames`).
+        size: width and height as shown.
         first_pts: added to every frame's pts (in units of 1/rate, or of ms with `times_ms`).
+        turned: 90, 180, 270 or "mirror": stored as a camera held that way does, with the matrix that undoes it.
     """
     if options is None:
         options = {"preset": "ultrafast", "g": "10"} if codec == "libx264" else {}
@@ -118,17 +122,21 @@ def make_video(
     stamps = times_ms or list(range(frames))
     where = str(target) if isinstance(target, Path) else target
     with av.open(where, "w", format=format, options=container_options or {}) as container:
-        video = _video_stream(container, codec, pix_fmt, size, rate, time_base, options)
+        container.metadata.update(tags or {})
+        video = _video_stream(container, codec, pix_fmt, _stored_size(size, turned), rate, time_base, options)
         if waveform is not None:
             audio = _audio_packets(container, audio_codec, waveform, audio_rate, audio_layout, audio_start)
         for index, stamp in enumerate(stamps):
-            frame = av.VideoFrame.from_ndarray(picture(index, size), format="rgb24").reformat(format=pix_fmt)
+            image = _stored(picture(index, size), turned)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = stamp + first_pts, time_base
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if waveform is not None:
             for packet in audio():
                 container.mux(packet)
+    if turned is not None:
+        turn(target, turned)
     return target
 
 
@@ -165,11 +173,51 @@ def turn(path: Path, turned) -> Path:
     return path
 
 
-def stored(image: np.ndarray, turned) -> np.ndarray:
-    """The picture as a camera turned that way would store it: what `turn` undoes for the viewer."""
-    if turned == "mirror":
-        return np.ascontiguousarray(image[:, ::-1])
-    return np.ascontiguousarray(np.rot90(image, k=turned // 90))
+def _stored_size(size: tuple[int, int], turned) -> tuple[int, int]:
+    return size[::-1] if turned in (90, 270) else size
+
+
+def _stored(image: np.ndarray, turned) -> np.ndarray:
+    if turned is None:
+        return image
+    return np.ascontiguousarray(image[:, ::-1] if turned == "mirror" else np.rot90(image, k=turned // 90))
+
+
+def trim_by_edit_list(path: Path, start: float, seconds: float) -> Path:
+    """Trim an mp4 the way phones do: the edit lists say what to show, the frames outside stay in the file."""
+    data, at = bytearray(path.read_bytes()), 0
+    with av.open(str(path)) as container:
+        rates = [stream.time_base.denominator for stream in container.streams]
+    for rate in rates:
+        at = data.index(b"elst", at) + 12
+        _, media_time = struct.unpack(">Ii", data[at : at + 8])
+        data[at : at + 8] = struct.pack(">Ii", round(seconds * 1000), media_time + round(start * rate))
+    path.write_bytes(bytes(data))
+    return path
+
+
+def damage(path: Path, begin: float, end: float) -> Path:
+    """Overwrite a part of the file, given as fractions of its length, with zeros."""
+    data = bytearray(path.read_bytes())
+    first, last = int(len(data) * begin), int(len(data) * end)
+    data[first:last] = bytes(last - first)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def with_streams(target: Path, *sources: Path) -> Path:
+    """All streams of the sources in one file, copied."""
+    opened = [av.open(str(source)) for source in sources]
+    with av.open(str(target), "w") as container:
+        copies = [[(s, container.add_stream_from_template(s, opaque=True)) for s in old.streams] for old in opened]
+        for old, pairs in zip(opened, copies, strict=True):
+            for packet in old.demux():
+                if packet.size:
+                    packet.stream = next(new for stream, new in pairs if stream.index == packet.stream_index)
+                    container.mux(packet)
+    for old in opened:
+        old.close()
+    return target
 
 
 def packets(path, kind: str = "video") -> list[tuple[bytes, float]]:

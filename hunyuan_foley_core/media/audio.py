@@ -16,8 +16,9 @@ from .source import check_trim, clip_origin, exact, name_of, open_source, seek_b
 
 # suffix -> container, codec, sample format. WAV keeps float32, so nothing in it can clip; FLAC is 24-bit.
 _FILES = {".wav": ("wav", "pcm_f32le", "flt"), ".flac": ("flac", "flac", "s32")}
-# Containers round times to a millisecond or two; only more than this (in seconds) is a hole in the sound.
-_SMALLEST_HOLE = 0.05
+# Containers round times to a millisecond or two; only more than this (in seconds) is a hole in the sound. The
+# shortest block a codec can lose is about as long.
+_SMALLEST_HOLE = 0.01
 _BLOCK = 1 << 16
 
 
@@ -47,7 +48,7 @@ def read_audio(
             if not line.add(frame):
                 break
     if report.failed:
-        report.warn(f"{report.failed} blocks of the sound of {name_of(source)} could not be decoded and are silent.")
+        report.warn(f"The sound of {name_of(source)} is damaged: {report.failed} pieces of it are silent or rough.")
     return line.waveform(source)
 
 

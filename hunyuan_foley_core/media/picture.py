@@ -9,7 +9,7 @@ import torch
 # FFmpeg's numbers for colour matrices: as frames are tagged, and as swscale calls them.
 _BT709, _BT601 = 1, 5
 _MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
-_FULL_RANGE = 2
+_VIDEO_RANGE, _FULL_RANGE = 1, 2
 
 
 class Upright:
@@ -37,7 +37,14 @@ def _converted(frame: av.VideoFrame) -> av.VideoFrame:
     # naming another one there changes nothing but makes every version convert alike.
     matrix = _MATRICES.get(int(frame.colorspace), _BT601)
     target = _BT601 if matrix != _BT601 else _BT709
-    return frame.reformat(format="rgb24", src_colorspace=matrix, dst_colorspace=target, dst_color_range=_FULL_RANGE)
+    levels = int(frame.color_range) or (_FULL_RANGE if frame.format.name.startswith("yuvj") else _VIDEO_RANGE)
+    return frame.reformat(
+        format="rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=target,
+        src_color_range=levels,
+        dst_color_range=_FULL_RANGE,
+    )
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
