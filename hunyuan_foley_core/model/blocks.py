@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import TransformerConfig
-from .layers import MLP, Attention, ConvMLP, Modulation, gated, modulate, temporal_conv
+from .layers import MLP, Attention, ConvMLP, Modulation, gated, modulate
 from .rope import Rotation, Rotations, rotate
 
 # The unimodal norms were built with torch's default, float32's epsilon, whatever the storage dtype.
@@ -122,7 +122,11 @@ class MultimodalBlock(nn.Module):
 
 
 class UnimodalBlock(nn.Module):
-    """Audio alone, modulated per token by time and sync features; convolutions in place of linear layers."""
+    """Audio alone, modulated per token by time and sync features; convolutions in place of linear layers.
+
+    Latent frames share sync tokens, so the modulation is computed once per sync token (24 a second, not 50) and then
+    handed to the frames.
+    """
 
     def __init__(self, config: TransformerConfig, ops, **factory):
         super().__init__()
@@ -132,7 +136,7 @@ class UnimodalBlock(nn.Module):
         self.linear_qkv = ops.Linear(dim, 3 * dim, **factory)
         self.q_norm = ops.RMSNorm(config.head_dim, eps=UNIMODAL_QK_EPS, **factory)
         self.k_norm = ops.RMSNorm(config.head_dim, eps=UNIMODAL_QK_EPS, **factory)
-        self.linear1 = temporal_conv(ops)(dim, dim, kernel_size=3, padding=1, **factory)
+        self.linear1 = ops.Conv1d(dim, dim, kernel_size=3, padding=1, **factory)
         self.norm2 = ops.LayerNorm(dim, eps=1e-5, elementwise_affine=False, **factory)
         self.linear2 = ConvMLP(dim, config.conv_mlp_hidden, 3, ops, **factory)
 
@@ -143,9 +147,12 @@ class UnimodalBlock(nn.Module):
         out = merge_heads(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2).contiguous()))
         return self.linear1(out.transpose(1, 2)).transpose(1, 2)
 
-    def forward(self, audio: Tensor, activated: Tensor, table: Rotation, attention: Attention) -> Tensor:
-        """audio [B, L, D], activated = silu(sync + time) [B, L, D]."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(activated)
+    def forward(
+        self, audio: Tensor, activated: Tensor, sync_order: Tensor, table: Rotation, attention: Attention
+    ) -> Tensor:
+        """audio [B, L, D], activated = silu(sync + time) [B, S, D], sync_order the sync token of each frame [L]."""
+        modulation = (part.index_select(1, sync_order) for part in self.modulation(activated))
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
         update = self.self_attention(modulate(self.norm1(audio), shift1, scale1), table, attention)
         audio = gated(audio, gate1, update)
         return gated(audio, gate2, self.linear2(modulate(self.norm2(audio), shift2, scale2)))

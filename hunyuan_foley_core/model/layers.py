@@ -1,7 +1,6 @@
 """The small parts of the transformer. Attribute names are the released checkpoint's keys."""
 
 import math
-from functools import lru_cache
 from typing import Callable
 
 import torch
@@ -63,37 +62,15 @@ class SwiGLU(nn.Module):
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
-class MatmulConv:
-    """Mixed into a Conv1d of stride 1: on the CPU the taps are laid side by side and multiplied as one matrix.
-
-    Measured at width 1536 and 400 frames on two cores, the library's own convolution takes 1.6 times as long. Works on
-    any `ops.Conv1d`, because torch's and ComfyUI's both come through `_conv_forward` with the weight ready to use.
-    """
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if x.device.type != "cpu":
-            return super()._conv_forward(x, weight, bias)
-        padded = F.pad(x.transpose(1, 2), (0, 0, self.padding[0], self.padding[0]))
-        taps = padded.unfold(1, self.kernel_size[0], 1).flatten(-2)
-        return F.linear(taps, weight.flatten(1), bias).transpose(1, 2)
-
-
-@lru_cache(maxsize=8)
-def temporal_conv(ops) -> type:
-    """The namespace's Conv1d with `MatmulConv` mixed in."""
-    return type("Conv1d", (MatmulConv, ops.Conv1d), {})
-
-
 class ConvMLP(nn.Module):
     """Gated MLP of bias-free convolutions over time; takes and gives [B, L, D]."""
 
     def __init__(self, dim: int, hidden: int, kernel_size: int, ops, **factory):
         super().__init__()
         conv = dict(kernel_size=kernel_size, padding=kernel_size // 2, bias=False, **factory)
-        Conv1d = temporal_conv(ops)
-        self.w1 = Conv1d(dim, hidden, **conv)
-        self.w2 = Conv1d(hidden, dim, **conv)
-        self.w3 = Conv1d(dim, hidden, **conv)
+        self.w1 = ops.Conv1d(dim, hidden, **conv)
+        self.w2 = ops.Conv1d(hidden, dim, **conv)
+        self.w3 = ops.Conv1d(dim, hidden, **conv)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)

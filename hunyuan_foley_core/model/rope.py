@@ -15,7 +15,8 @@ THETA = 10_000.0
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of one sequence of positions, each float32 [N, 1, head_dim / 2]."""
+    """Cosines and sines of one sequence of positions, float32 [N, 1, head_dim]: every cosine twice, the sines as
+    (-sin, sin), so that a pair is turned in whole rows, without taking even and odd channels apart."""
 
     cos: Tensor
     sin: Tensor
@@ -37,14 +38,15 @@ def rotation(positions: Tensor, head_dim: int) -> Rotation:
     """Table for `positions` [N] (any number type), computed in float32 on their device."""
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
     angles = torch.outer(positions.float(), 1.0 / THETA**exponents)[:, None]
-    return Rotation(angles.cos(), angles.sin())
+    cos, sin = angles.cos(), angles.sin()
+    return Rotation(torch.stack((cos, cos), dim=-1).flatten(-2), torch.stack((-sin, sin), dim=-1).flatten(-2))
 
 
 def rotate(x: Tensor, table: Rotation) -> Tensor:
     """Turns the pairs (2i, 2i+1) of x [B, N, H, head_dim] by the table; computed in float32, returned in x's dtype."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((even * table.cos - odd * table.sin, odd * table.cos + even * table.sin), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    x32 = x.float()
+    swapped = x32.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x32 * table.cos, swapped, table.sin).to(x.dtype)
 
 
 def nearest_indices(source: int, target: int, device: torch.device | str) -> Tensor:

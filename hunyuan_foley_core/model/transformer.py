@@ -30,12 +30,16 @@ class PreparedConditions:
         text: per multimodal block, keys and values [B, H, T, K].
         visual: projected visual tokens [B, V, D].
         sync: projected sync tokens, brought to the latent's length [B, L, D].
+        sync_tokens: the same before that [B, S, D].
+        sync_order: which sync token each latent frame got [L].
         rotations: RoPE tables.
     """
 
     text: tuple[tuple[Tensor, Tensor], ...]
     visual: Tensor
     sync: Tensor
+    sync_tokens: Tensor
+    sync_order: Tensor
     rotations: Rotations
 
 
@@ -92,12 +96,11 @@ class FoleyTransformer(nn.Module):
         """The learned stand-in for absent sync features, [1, tokens, sync_dim]."""
         return self.empty_sync_feat[None].expand(1, tokens, -1)
 
-    def project_sync(self, sync: Tensor, latent_frames: int) -> Tensor:
-        """Sync features [B, S, sync_dim] -> [B, L, D]."""
+    def project_sync(self, sync: Tensor) -> Tensor:
+        """Sync features [B, S, sync_dim] -> [B, S, D]."""
         per_segment = self.config.sync_tokens_per_segment
         segments = rearrange(sync, "B (N P) C -> B N P C", P=per_segment) + self.sync_pos_emb.to(sync)
-        projected = self.sync_in(rearrange(segments, "B N P C -> B (N P) C"))
-        return projected[:, nearest_indices(sync.shape[1], latent_frames, sync.device)]
+        return self.sync_in(rearrange(segments, "B N P C -> B (N P) C"))
 
     def rotations(self, visual_tokens: int, latent_frames: int, device: torch.device | str) -> Rotations:
         head_dim = self.config.head_dim
@@ -124,10 +127,14 @@ class FoleyTransformer(nn.Module):
         self.check_conditions(text, visual, sync)
         table = rotation(torch.arange(text.shape[1], device=text.device), self.config.head_dim)
         projected_text = self.cond_in(text)
+        sync_tokens = self.project_sync(sync)
+        sync_order = nearest_indices(sync.shape[1], latent_frames, sync.device)
         return PreparedConditions(
             text=tuple(block.text_keys_values(projected_text, table) for block in self.triple_blocks),
             visual=self.visual_proj(visual),
-            sync=self.project_sync(sync, latent_frames),
+            sync=sync_tokens[:, sync_order],
+            sync_tokens=sync_tokens,
+            sync_order=sync_order,
             rotations=self.rotations(visual.shape[1], latent_frames, visual.device),
         )
 
@@ -157,9 +164,11 @@ class FoleyTransformer(nn.Module):
         for index, (block, text) in enumerate(zip(self.triple_blocks, prepared.text)):
             audio, visual = call_block("double_block", index, block, audio, visual, activated, text, tables, attention)
 
-        activated = F.silu(prepared.sync + time)
+        activated = F.silu(prepared.sync_tokens + time)
         for index, block in enumerate(self.single_blocks):
-            audio = call_block("single_block", index, block, audio, activated, tables.audio, attention)
+            audio = call_block(
+                "single_block", index, block, audio, activated, prepared.sync_order, tables.audio, attention
+            )
         return self.final_layer(audio)
 
     def forward(self, latents: Tensor, timestep: Tensor, *, text: Tensor, visual: Tensor, sync: Tensor) -> Tensor:
