@@ -1,6 +1,7 @@
 """`run.py demo`, in the Python of the chosen ComfyUI: a video in, the same video with sound and a picture of it out."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def main(settings: dict[str, Any]) -> int:
         (made,) = result.files(base)
         out = Path(settings["out"] or ROOT / "output" / f"{video.stem}.mp4").resolve()
         out.parent.mkdir(parents=True, exist_ok=True)
-        made.replace(out)
+        shutil.move(made, out)  # another file system, perhaps
         _report(out)
     except (FoleyError, ServerError, OSError) as error:
         say(f"\n{error}")
