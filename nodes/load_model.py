@@ -82,10 +82,12 @@ def _choose_dtypes(tensors: Tensors, chosen: torch.dtype | None) -> tuple[torch.
 
 
 def _store(tensors: Tensors, stored: torch.dtype, chosen: torch.dtype | None, copy: bool) -> Tensors:
-    """The tensors in the types to keep them in."""
-    return {
-        key: tensor.to(_storage_dtype(key, tensor, stored, chosen), copy=copy) for key, tensor in tensors.items()
-    }
+    """The tensors in the types to keep them in. This is when a file is really read, so it shows progress."""
+    bar, kept = comfy.utils.ProgressBar(len(tensors)), {}
+    for key, tensor in tensors.items():
+        kept[key] = tensor.to(_storage_dtype(key, tensor, stored, chosen), copy=copy)
+        bar.update(1)
+    return kept
 
 
 def _storage_dtype(key: str, tensor: torch.Tensor, stored: torch.dtype, chosen: torch.dtype | None) -> torch.dtype:
