@@ -26,18 +26,17 @@ class PreparedCache:
     """
 
     def __init__(self):
-        self._entries: list[tuple[Conditions, int, Any]] = []
+        self._entries: tuple[tuple[Conditions, int, Any], ...] = ()
 
     def get(self, conditions: Conditions, latent_frames: int, prepare: Callable[[], Any]) -> Any:
         """What `prepare()` gave for equal conditions and length, newest first."""
-        for index, (known, frames, prepared) in enumerate(self._entries):
-            if frames == latent_frames and all(map(_same, known, conditions)):
-                self._entries.insert(0, self._entries.pop(index))
-                return prepared
-        prepared = prepare()
-        self._entries.insert(0, (conditions, latent_frames, prepared))
-        del self._entries[MAX_ENTRIES:]
-        return prepared
+        # Replaced as a whole and never changed, because ComfyUI may sample on several GPUs, each in a thread.
+        entries = self._entries
+        entry = next((e for e in entries if e[1] == latent_frames and all(map(_same, e[0], conditions))), None)
+        if entry is None:
+            entry = (conditions, latent_frames, prepare())
+        self._entries = (entry, *(other for other in entries if other is not entry))[:MAX_ENTRIES]
+        return entry[2]
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
