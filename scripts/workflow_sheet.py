@@ -1,15 +1,14 @@
 """A workflow as nodes in titled groups, written in ComfyUI's two formats: with its layout (UI) and bare (API)."""
 
-from __future__ import annotations
-
 import math
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 TITLE_HEIGHT = 30  # of a node, drawn above its position
 GROUP_TITLE_HEIGHT = 40
 MARGIN = 20  # between a group's frame and its nodes, and between nodes
-GAP = 50  # between groups
+GAP = 40  # between groups
 SLOT_HEIGHT, WIDGET_HEIGHT = 20, 24
 GROUP_COLOR, OTHER_GROUP_COLOR = "#3f789e", "#a1309b"
 NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
@@ -18,7 +17,7 @@ CONTROL = "randomize"  # the value of the widget that ComfyUI's page adds behind
 
 @dataclass(frozen=True)
 class Output:
-    node: Node
+    node: "Node"
     index: int
 
 
@@ -101,7 +100,7 @@ class Sheet:
         """
         left = self.right + (GAP if self.right else 0)
         for title, nodes in stacks:
-            inner = top + (GROUP_TITLE_HEIGHT if title else -MARGIN)
+            inner = top + (GROUP_TITLE_HEIGHT if title else 0)
             for node in nodes:
                 node.box = (left + MARGIN, inner + TITLE_HEIGHT, width - 2 * MARGIN, node.height)
                 inner += TITLE_HEIGHT + node.height + MARGIN
@@ -207,6 +206,4 @@ def _widget_values(node: Node) -> list:
 
 def _identifier(name: str) -> str:
     """The same for the same workflow, so that making it again changes nothing."""
-    import uuid
-
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"hunyuan-foley/{name}"))

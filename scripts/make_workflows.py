@@ -1,0 +1,219 @@
+"""Makes workflows/: four graphs in both of ComfyUI's formats, and pictures of them. Run it after changing a node's inputs.
+
+    python scripts/make_workflows.py COMFYUI    (in a Python with ComfyUI's packages and playwright; needs Chromium)
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+import clip
+import comfy_page
+import small_weights
+from comfy_server import ComfyServer, install_pack
+from workflow_sheet import Node, Sheet
+
+WORKFLOWS = ROOT / "workflows"
+THUMBNAIL_SIZE = (1600, 900)
+
+VIDEO, PROMPT = "video.mp4", "a rubber ball bounces on a wooden floor"
+TEXT_PROMPT = "heavy rain on a tin roof, thunder in the distance"
+# Players of videos stand at the foot of their columns: they grow downwards with upright videos.
+NOTES, INPUTS, ENCODING, SOUND, RESULT = 360, 450, 380, 340, 420  # widths of the columns
+
+FILES = """\
+Put these into ComfyUI's `models` folder and press R:
+
+**diffusion_models**
+- `hunyuanvideo_foley.pth` (XXL, 10.3 GB) or `hunyuanvideo_foley_xl.pth` (XL, 5.8 GB)
+
+**vae**
+- `vae_128d_48k.pth` (1.5 GB)
+
+**foley**
+- `synchformer_state_dict.pth` (0.95 GB)
+
+These are in [tencent/HunyuanVideo-Foley](https://huggingface.co/tencent/HunyuanVideo-Foley).
+
+**clip_vision**
+- `siglip2_base_patch16_512.safetensors` (1.5 GB): `model.safetensors` of [google/siglip2-base-patch16-512]\
+(https://huggingface.co/google/siglip2-base-patch16-512), renamed
+
+**text_encoders**
+- `larger_clap_general.safetensors` (0.8 GB): `model.safetensors` of [laion/larger_clap_general]\
+(https://huggingface.co/laion/larger_clap_general), renamed
+- `tokenizer.json` from the same place
+
+Other names and subfolders are fine too: choose them in the loaders.
+
+**Licence.** Tencent's weights come under the Tencent Hunyuan community licence, which does not extend to the European \
+Union, the United Kingdom and South Korea."""
+
+VIDEO_NOTE = """\
+1. Choose your video in *Load Video*.
+2. Say what is heard in *Encode Text*.
+3. Run. The video comes back with sound, its picture untouched.
+
+Clips of 8 to 10 s are best. Of longer ones the first 15 s get sound."""
+
+TEXT_NOTE = """\
+1. Say what is heard in *Encode Text*.
+2. Set the length in *Empty Foley Latent*; 8 to 10 s are best.
+3. Run. The sound is saved as a FLAC file, 48 kHz."""
+
+GENERATOR_NOTE = """\
+Sound for pictures that a video model has just made.
+
+1. Replace the two nodes of the purple group with your generator: connect its IMAGE to *Encode Video* and *Create Video*, \
+and give both the frame rate it was made for.
+2. Say what is heard in *Encode Text* and run."""
+
+KSAMPLER_NOTE = """\
+The same as *video to foley*, sampled by ComfyUI's own KSampler: the model is a plain MODEL, so other samplers, guiders and \
+model patches work on it in the same way.
+
+Keep the scheduler at *simple* and the steps at a divisor of 1000, such as 25, 40 or 50: then it takes exactly the published steps."""
+
+
+def main(comfyui: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder, comfy_page.browser() as browser:
+        base = Path(folder)
+        install_pack(base)
+        small_weights.write(base / "models")
+        with ComfyServer(comfyui, base) as server:
+            clip.write(base / "input" / VIDEO)
+            schemas = server.object_info()
+            for make in (video_to_foley, text_to_foley, foley_after_generator, foley_stock_ksampler):
+                sheet = make(Sheet(schemas))
+                write(make.__name__, sheet)
+                take_picture(comfy_page.ComfyPage(browser, server.url), sheet, WORKFLOWS / f"{make.__name__}.jpg")
+
+
+def take_picture(page: comfy_page.ComfyPage, sheet: Sheet, path: Path) -> None:
+    """The graph as it is, after a short run, so that it shows a result."""
+    page.load(sheet.ui(path.stem))
+    as_made = {"steps": page.widget("steps"), "seed": page.widget("seed")}
+    page.set_widget("steps", 2)
+    if (end := page.run()) != "execution_success":
+        raise RuntimeError(f"{path.stem} does not run: {end}")
+    for name, value in as_made.items():
+        page.set_widget(name, value)
+    page.picture(path, THUMBNAIL_SIZE)
+    page.close()
+
+
+def write(name: str, sheet: Sheet) -> None:
+    for path, content in ((f"{name}.json", sheet.ui(name)), (f"api/{name}.json", sheet.api())):
+        (WORKFLOWS / path).parent.mkdir(parents=True, exist_ok=True)
+        (WORKFLOWS / path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def video_to_foley(sheet: Sheet) -> Sheet:
+    video, foley_video, text, latent, loaders = _video_and_conditions(sheet)
+    sampler = sheet.node(
+        "FoleySampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
+        latent=latent["LATENT"],
+    )
+    return _video_result(sheet, "Video to foley", VIDEO_NOTE, (video, foley_video, text, latent, loaders, sampler))
+
+
+def foley_stock_ksampler(sheet: Sheet) -> Sheet:
+    video, foley_video, text, latent, loaders = _video_and_conditions(sheet)
+    sampler = sheet.node(
+        "KSampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
+        latent_image=latent["LATENT"], steps=50, cfg=4.5, sampler_name="euler", scheduler="simple",
+    )
+    return _video_result(sheet, "Foley with the stock KSampler", KSAMPLER_NOTE, (video, foley_video, text, latent, loaders, sampler))
+
+
+def text_to_foley(sheet: Sheet) -> Sheet:
+    loaders = _loaders(sheet)
+    text = sheet.node("FoleyEncodeText", encoders=loaders[1]["encoders"], prompt=TEXT_PROMPT, height=340)
+    latent = sheet.node("FoleyEmptyLatent")
+    sampler = sheet.node(
+        "FoleySampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
+        latent=latent["LATENT"],
+    )
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=loaders[2]["VAE"])
+    saved = sheet.node("SaveAudio", audio=audio["AUDIO"], filename_prefix="audio/foley", height=120)
+    _notes(sheet, "Text to foley", TEXT_NOTE)
+    sheet.column(INPUTS, ("Models", loaders))
+    sheet.column(ENCODING, ("Words and length", [text, latent]))
+    sheet.column(SOUND, ("Sound", [sampler, audio]), ("Result", [saved]))
+    return sheet
+
+
+def foley_after_generator(sheet: Sheet) -> Sheet:
+    video = sheet.node("LoadVideo", file=VIDEO, height=340)
+    frames = sheet.node("GetVideoComponents", video=video["VIDEO"])
+    loaders = _loaders(sheet)
+    foley_video = sheet.node(
+        "FoleyEncodeVideo", encoders=loaders[1]["encoders"], images=frames["images"], frame_rate=frames["fps"]
+    )
+    text, latent = _text_and_latent(sheet, loaders, foley_video)
+    sampler = sheet.node(
+        "FoleySampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
+        latent=latent["LATENT"],
+    )
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=loaders[2]["VAE"])
+    made = sheet.node("CreateVideo", images=frames["images"], fps=frames["fps"], audio=audio["AUDIO"])
+    saved = sheet.node("SaveVideo", video=made["VIDEO"], filename_prefix="video/foley", height=400)
+    _notes(sheet, "Foley after a video generator", GENERATOR_NOTE)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video generator in place of this", [frames, video]))
+    sheet.column(ENCODING, ("Picture, words and length", [foley_video, text, latent]))
+    sheet.column(SOUND, ("Sound", [sampler, audio, made]))
+    sheet.column(RESULT, ("Result", [saved]))
+    return sheet
+
+
+def _video_and_conditions(sheet: Sheet):
+    video = sheet.node("LoadVideo", file=VIDEO, height=340)
+    loaders = _loaders(sheet)
+    foley_video = sheet.node("FoleyEncodeVideo", encoders=loaders[1]["encoders"], video=video["VIDEO"])
+    return video, foley_video, *_text_and_latent(sheet, loaders, foley_video), loaders
+
+
+def _loaders(sheet: Sheet) -> list[Node]:
+    def name(path):
+        return path.partition("/")[2]
+
+    return [
+        sheet.node("FoleyLoadModel", model_name=name(small_weights.TRANSFORMER)),
+        sheet.node(
+            "FoleyLoadEncoders", siglip2_name=name(small_weights.SIGLIP2),
+            synchformer_name=name(small_weights.SYNCHFORMER), clap_name=name(small_weights.CLAP),
+        ),
+        sheet.node("FoleyLoadVAE", vae_name=name(small_weights.VAE)),
+    ]
+
+
+def _text_and_latent(sheet: Sheet, loaders: list[Node], foley_video: Node) -> tuple[Node, Node]:
+    text = sheet.node(
+        "FoleyEncodeText", encoders=loaders[1]["encoders"], video=foley_video["video"], prompt=PROMPT, height=300
+    )
+    return text, sheet.node("FoleyEmptyLatent", video=foley_video["video"])
+
+
+def _video_result(sheet: Sheet, title: str, note: str, nodes) -> Sheet:
+    video, foley_video, text, latent, loaders, sampler = nodes
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=loaders[2]["VAE"])
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=audio["AUDIO"])
+    saved = sheet.node("SaveVideo", video=made["VIDEO"], filename_prefix="video/foley", height=400)
+    _notes(sheet, title, note)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    sheet.column(ENCODING, ("Picture, words and length", [foley_video, text, latent]))
+    sheet.column(SOUND, ("Sound", [sampler, audio, made]))
+    sheet.column(RESULT, ("Result", [saved]))
+    return sheet
+
+
+def _notes(sheet: Sheet, title: str, text: str) -> None:
+    sheet.column(NOTES, ("", [sheet.note(title, text, 120), sheet.note("Files", FILES, 480)]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

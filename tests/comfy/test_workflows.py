@@ -1,0 +1,186 @@
+"""The shipped workflows: offered as templates, the same in both formats, and run through a real server."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hunyuan_foley_core import media
+from tests.videos import make_video, packets, sine
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = ["video_to_foley", "text_to_foley", "foley_after_generator", "foley_stock_ksampler"]
+NOTES = {"MarkdownNote"}
+CONTROLS = {"fixed", "randomize", "increment", "decrement"}
+CLIP = "clip.mp4"
+CLIP_SECONDS = 1.2
+SAMPLE_RATE = 48_000
+
+
+def read(path: str) -> dict:
+    return json.loads((WORKFLOWS / path).read_text(encoding="utf-8"))
+
+
+def changed(name: str, **inputs) -> dict:
+    """A workflow in API format with inputs of those names replaced on every node."""
+    graph = read(f"api/{name}.json")
+    for node in graph.values():
+        node["inputs"].update({key: value for key, value in inputs.items() if key in node["inputs"]})
+    return graph
+
+
+def to_api(workflow: dict, schemas: dict) -> dict:
+    """Converts the format with layout to the bare one, as ComfyUI's page does, and fails where something is left over."""
+    links = {link[0]: link for link in workflow["links"]}
+    return {
+        str(node["id"]): {
+            "class_type": node["type"],
+            "inputs": {**widgets(node, schemas[node["type"]]["input"]), **connections(node, links)},
+            "_meta": {"title": node.get("title", schemas[node["type"]]["display_name"])},
+        }
+        for node in workflow["nodes"] if node["type"] not in NOTES
+    }
+
+
+def widgets(node: dict, sections: dict) -> dict:
+    values, found = iter(node["widgets_values"]), {}
+    for name, spec in {**sections.get("required", {}), **sections.get("optional", {})}.items():
+        kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+        if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+            found[name] = next(values)
+        if options.get("control_after_generate"):
+            assert next(values) in CONTROLS
+    assert list(values) == [], f"{node['type']} has values for widgets that do not exist"
+    return found
+
+
+def connections(node: dict, links: dict) -> dict:
+    found = {}
+    for index, socket in enumerate(node["inputs"]):
+        if socket["link"] is not None:
+            _, source, output, target, target_input, _ = links[socket["link"]]
+            assert (target, target_input) == (node["id"], index)
+            found[socket["name"]] = [str(source), output]
+    return found
+
+
+def sound(path: Path) -> tuple[torch.Tensor, int]:
+    """The waveform [channels, N] of a file and its sample rate."""
+    return media.read_audio(str(path))
+
+
+def made_by(server, graph: dict) -> Path:
+    """The one file that the graph saves."""
+    result = server.run(graph)
+    assert result.status == "success", result.message
+    (path,) = result.files(server.base)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(server) -> Path:
+    """A short h264 video with sound of its own, in the server's inputs."""
+    path = server.base / "input" / CLIP
+    return make_video(path, frames=round(CLIP_SECONDS * 25), rate=25, size=(96, 64), waveform=sine(CLIP_SECONDS))
+
+
+@pytest.fixture(scope="module")
+def video_result(server, clip) -> Path:
+    return made_by(server, changed("video_to_foley", file=CLIP, steps=4))
+
+
+def test_comfyui_offers_them_as_templates(server):
+    (pack,) = (server.base / "custom_nodes").iterdir()
+    assert sorted(server.get("/workflow_templates")[pack.name]) == sorted(NAMES)
+    for name in NAMES:
+        assert server.get(f"/api/workflow_templates/{pack.name}/{name}.json") == read(f"{name}.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_thumbnail_is_small_and_wide(name):
+    path = WORKFLOWS / f"{name}.jpg"
+    with Image.open(path) as picture:
+        assert picture.format == "JPEG" and picture.width * 9 == picture.height * 16 and picture.width >= 1280
+    assert path.stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_formats_agree(server, name):
+    assert to_api(read(f"{name}.json"), server.object_info()) == read(f"api/{name}.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_notes_tell_which_file_goes_where(name):
+    workflow = read(f"{name}.json")
+    text = "\n".join(node["widgets_values"][0] for node in workflow["nodes"] if node["type"] in NOTES)
+    values = [value for node in workflow["nodes"] if node["type"].startswith("FoleyLoad") for value in node["widgets_values"]]
+    files = [value for value in values if "." in value and " " not in value]
+    assert len(files) == 5
+    words = [*files, "tokenizer.json", "diffusion_models", "vae", "foley", "clip_vision", "text_encoders", "GB"]
+    places = ["tencent/HunyuanVideo-Foley", "google/siglip2-base-patch16-512", "laion/larger_clap_general"]
+    terms = ["European Union", "United Kingdom", "South Korea"]
+    assert [word for word in words + places + terms if word not in text] == []
+
+
+def test_video_to_foley_keeps_the_picture_and_replaces_the_sound(server, clip, video_result):
+    assert packets(video_result) == packets(clip)
+    waveform, rate = sound(video_result)
+    assert rate == SAMPLE_RATE
+    # AAC works in frames of 1024 samples.
+    assert abs(waveform.shape[1] - CLIP_SECONDS * rate) <= 1024
+    assert waveform.std() > 0.02
+    own = sound(clip)[0]
+    common = min(own.shape[1], waveform.shape[1])
+    assert (waveform[:1, :common] - own[:1, :common]).std() > 0.1
+
+
+def test_video_to_foley_on_a_real_film(server, films):
+    film = films / "bigbuckbunny.mp4"
+    made = made_by(server, changed("video_to_foley", file=server.add_input(film), steps=2))
+    assert packets(made) == packets(film)
+    waveform, rate = sound(made)
+    assert rate == SAMPLE_RATE
+    assert abs(waveform.shape[1] / rate - media.probe(str(film)).duration) < 0.1
+    assert min(second.std() for second in waveform[:, : 5 * rate].split(rate, dim=1)) > 0.02
+
+
+def test_the_same_sound_again_after_another_prompt(server, clip, video_result):
+    made_by(server, changed("text_to_foley", seconds=1.0, steps=1, seed=3))
+    server.free()
+    again = server.run(changed("video_to_foley", file=CLIP, steps=4))
+    assert not any(event["data"]["nodes"] for event in again.events if event["type"] == "execution_cached")
+    (path,) = again.files(server.base)
+    assert path != video_result
+    assert packets(path, "audio") == packets(video_result, "audio")
+
+
+def test_another_seed_gives_another_sound(server, clip, video_result):
+    other = made_by(server, changed("video_to_foley", file=CLIP, steps=4, seed=1))
+    assert (sound(other)[0] - sound(video_result)[0]).std() > 0.02
+
+
+def test_text_to_foley_gives_exactly_its_seconds(server):
+    path = made_by(server, changed("text_to_foley", seconds=1.5, steps=3))
+    waveform, rate = sound(path)
+    assert path.suffix == ".flac" and rate == SAMPLE_RATE
+    assert waveform.shape == (1, 1.5 * SAMPLE_RATE)
+    assert waveform.std() > 0.02
+
+
+def test_foley_after_generator_has_the_pictures_and_the_sound(server, clip):
+    path = made_by(server, changed("foley_after_generator", file=CLIP, steps=3))
+    assert len(packets(path)) == len(packets(clip))
+    waveform, rate = sound(path)
+    assert rate == SAMPLE_RATE
+    # ComfyUI's own encoding loses up to one frame of AAC more than ours.
+    assert abs(waveform.shape[1] - CLIP_SECONDS * rate) <= 2 * 1024
+    assert waveform.std() > 0.02
+
+
+def test_stock_ksampler_gives_the_sound_of_our_sampler(server, clip, video_result):
+    path = made_by(server, changed("foley_stock_ksampler", file=CLIP, steps=4))
+    assert packets(path) == packets(clip)
+    ours, stock = sound(video_result)[0], sound(path)[0]
+    assert (ours - stock).norm() < 1e-3 * ours.norm()
