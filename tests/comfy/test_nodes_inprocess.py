@@ -381,3 +381,20 @@ def test_names_of_files_keep_their_meaning(nodes, monkeypatch, tmp_path):
     assert [Path(nodes.folders.model_path(name, ("one", "two"))).read_text() for name in names] == ["", "one", "two"]
     with pytest.raises(nodes.errors.CheckpointError, match="`gone.pth` is not there"):
         nodes.folders.model_path("gone.pth", ("one", "two"))
+
+
+@pytest.mark.parametrize("attributes, expected", [
+    ({}, (0.0, None)),
+    ({"get_active_trim_window": lambda: (1.5, 0.0)}, (1.5, None)),
+    ({"get_active_trim_window": lambda: (1.5, 2.0)}, (1.5, 2.0)),
+    ({"_VideoFromFile__start_time": 0.25, "_VideoFromFile__duration": 0.5}, (0.25, 0.5)),
+    ({"_VideoFromFile__start_time": -0.5, "_VideoFromFile__duration": 0}, (0.5, None)),
+])
+def test_the_trim_of_a_video_is_found_in_every_version(comfy, tmp_path, attributes, expected):
+    from tests.videos import make_video
+
+    video_source = importlib.import_module("foley_pack.nodes.video_source")
+    clip = str(make_video(tmp_path / "clip.mp4", frames=25, rate=25))
+    file = video_source.file_of(SimpleNamespace(get_stream_source=lambda: clip, **attributes))
+    assert (file.start, file.duration) == pytest.approx(expected)
+    assert file.is_trimmed == (expected != (0.0, None))
