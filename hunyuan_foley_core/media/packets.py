@@ -44,7 +44,7 @@ class DecodeReport:
 def decoded_frames(container, stream, report: DecodeReport) -> Iterator:
     """All frames of a stream, in the order they are shown or heard."""
     for packet in demuxed(container, stream, report):
-        for frame in _decoded(packet, report):
+        for frame in decoded(packet, report):
             report.failed += bool(frame.is_corrupt)
             yield frame
 
@@ -64,7 +64,7 @@ def demuxed(container, streams, report: DecodeReport) -> Iterator[av.Packet]:
         yield packet
 
 
-def _decoded(packet: av.Packet, report: DecodeReport) -> Iterator:
+def decoded(packet: av.Packet, report: DecodeReport) -> Iterator:
     """The frames of a packet; a failure is counted. The last, empty packet is asked again for what is still held."""
     for _ in range(1 if packet.size else _MAX_FLUSHES):
         try:

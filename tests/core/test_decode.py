@@ -1,7 +1,9 @@
 """Streaming decode against what the clips were made of."""
 
 import gc
+import http.server
 import io
+import threading
 from fractions import Fraction
 
 import av
@@ -10,6 +12,7 @@ import torch
 
 from hunyuan_foley_core.errors import InputError, MediaError
 from hunyuan_foley_core.media import DecodeReport, picture, probe, select_frames, stream_frames
+from hunyuan_foley_core.media.packets import decoded
 from tests import videos
 
 VP9 = dict(codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
@@ -142,6 +145,13 @@ def test_a_start_rounded_to_decimals_takes_the_frame_it_means(tmp_path):
     assert videos.index_of(frame.image) == 10
 
 
+def test_a_start_is_the_fraction_it_stands_for(tmp_path):
+    # AVI counts time in frames, and the float nearest to a third is just below the tenth of them.
+    source = videos.make_video(tmp_path / "a.avi", codec="mpeg4")
+    frames = list(stream_frames(source, start=1 / 3, duration=1 / 3))
+    assert (picks(frames, "sync")[0], picks(frames, "sync")[-1]) == (10, 19)
+
+
 def test_limit_in_seconds(tmp_path):
     source = videos.make_video(tmp_path / "a.mp4", frames=60)
     assert picks(stream_frames(source, max_seconds=1.0), "visual")[-1] == 30  # the frame at the limit still counts
@@ -205,6 +215,22 @@ def test_damage_in_the_middle_is_passed_over_and_told(name, tmp_path):
     assert any("damaged" in text or "no new picture" in text for text in report.warnings)
 
 
+def test_frames_held_back_behind_a_damaged_one_are_still_taken():
+    class LastPacket:
+        size, pts = 0, None
+        answers = iter([av.error.InvalidDataError(1, "damaged"), ["frame", "frame"]])
+
+        def decode(self):
+            answer = next(self.answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    report = DecodeReport()
+    assert list(decoded(LastPacket(), report)) == ["frame", "frame"]
+    assert (report.decoded, report.failed) == (2, 1)
+
+
 def test_file_that_breaks_off(tmp_path):
     source = videos.make_video(tmp_path / "a.mp4", frames=90, container_options={"movflags": "faststart"})
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
@@ -257,10 +283,25 @@ def test_files_that_hold_no_picture(spoil, found, tmp_path):
 
 
 def test_playlists_do_not_reach_out(tmp_path):
-    path = tmp_path / "a.mp4"
-    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(MediaError):
-        list(stream_frames(path))
+    asked = []
+
+    class Server(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/a.ts"
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n"
+        (tmp_path / "a.m3u8").write_text(playlist)
+        with (tmp_path / "a.m3u8").open("rb") as opened, pytest.raises(MediaError):
+            list(stream_frames(opened))
+        server.shutdown()
+    assert asked == []
 
 
 def test_start_past_the_end(tmp_path):
