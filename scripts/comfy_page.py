@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Root may not use the sandbox; the rest keeps Chromium from asking hosts of its own for things.
@@ -68,6 +68,14 @@ FAULTS = """() => {
     }))
     return faults
 }"""
+SEEK_VIDEOS = """async second => {
+    const happened = (video, event) => new Promise(resolve => video.addEventListener(event, resolve, { once: true }))
+    for (const video of document.querySelectorAll('video')) {
+        if (video.readyState < 1) await happened(video, 'loadedmetadata')
+        video.currentTime = second
+        await happened(video, 'seeked')
+    }
+}"""
 HEAR = """async address => {
     const data = await (await fetch(address)).arrayBuffer()
     const sound = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(data)
@@ -116,10 +124,16 @@ class ComfyPage:
         self.open(f"?template={name}&source={pack}")
         self._await_nodes()
 
-    def choose_template(self, pack: str, name: str) -> None:
-        """Opens a template with the mouse: the template browser, the pack in its list, the template's card with its picture."""
+    def browse_templates(self) -> Locator:
+        """Opens the template browser and returns its dialog."""
         self.page.get_by_role("button", name="Templates").first.click()
         dialog = self.page.get_by_role("dialog")
+        dialog.wait_for(timeout=START)
+        return dialog
+
+    def choose_template(self, pack: str, name: str) -> None:
+        """Opens a template with the mouse: the template browser, the pack in its list, the template's card with its picture."""
+        dialog = self.browse_templates()
         dialog.get_by_text(pack, exact=True).click()
         card = dialog.get_by_text(name, exact=True)
         card.wait_for(timeout=START)
@@ -186,8 +200,8 @@ class ComfyPage:
         self.page.set_viewport_size(dict(zip(("width", "height"), size)))
         self.page.add_style_tag(content=BARE_GRAPH)
         self.page.evaluate(FIT_VIEW, [*size, VIEW_MARGIN])
-        self.page.evaluate("t => document.querySelectorAll('video').forEach(video => video.currentTime = t)", at_second)
-        self.page.wait_for_timeout(2 * SECONDS)
+        self.page.evaluate(SEEK_VIDEOS, at_second)
+        self.page.wait_for_timeout(1 * SECONDS)
         self.page.screenshot(path=path, type="jpeg", quality=quality)
 
     def close(self) -> None:

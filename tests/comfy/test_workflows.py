@@ -1,6 +1,7 @@
 """The shipped workflows: offered as templates, the same in both formats, and run through a real server."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -38,18 +39,18 @@ def to_api(workflow: dict, schemas: dict) -> dict:
         str(node["id"]): {
             "class_type": node["type"],
             "inputs": {**widgets(node, schemas[node["type"]]["input"]), **connections(node, links)},
-            "_meta": {"title": node.get("title", schemas[node["type"]]["display_name"])},
         }
         for node in workflow["nodes"] if node["type"] not in NOTES
     }
 
 
 def widgets(node: dict, sections: dict) -> dict:
+    """Widget names and values; inputs that a newer ComfyUI has added behind them are left to its defaults."""
     values, found = iter(node["widgets_values"]), {}
     for name, spec in {**sections.get("required", {}), **sections.get("optional", {})}.items():
         kind, options = spec[0], spec[1] if len(spec) > 1 else {}
         if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-            found[name] = next(values)
+            found.update((name, value) for value in islice(values, 1))
         if options.get("control_after_generate"):
             assert next(values) in CONTROLS
     assert list(values) == [], f"{node['type']} has values for widgets that do not exist"
@@ -108,7 +109,9 @@ def test_the_thumbnail_is_small_and_wide(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_formats_agree(server, name):
-    assert to_api(read(f"{name}.json"), server.object_info()) == read(f"api/{name}.json")
+    graph = read(f"api/{name}.json")
+    assert all(node.pop("_meta")["title"] for node in graph.values())
+    assert to_api(read(f"{name}.json"), server.object_info()) == graph
 
 
 @pytest.mark.parametrize("name", NAMES)
