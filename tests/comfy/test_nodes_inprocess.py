@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-FRAMES, TEXT_TOKENS, WIDTH = 100, 13, 128
+FRAMES, TEXT_TOKENS, WIDTH = 100, 12, 128
 COUNTS = {"visual": 16, "sync": 40}
 
 
@@ -32,7 +32,10 @@ def comfy(comfyui, base):
     spec = importlib.util.spec_from_file_location("foley_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     sys.modules["foley_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["foley_pack"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks this small only lose by more
     yield comfy
+    torch.set_num_threads(threads)
     sys.path.remove(str(comfyui))
 
 
@@ -155,7 +158,8 @@ def test_batches_and_missing_pictures_merge(run, patcher, features):
 
 
 def test_texts_of_other_lengths_run_apart_and_the_cache_keeps_both(run, patcher, features, conditions):
-    shorter = [[features.negative[:, :-1], conditions[1][0][1]]]
+    # Half as long: ComfyUI's own condition for text would repeat it once and run both in one batch.
+    shorter = [[features.negative[:, : TEXT_TOKENS // 2], conditions[1][0][1]]]
     run(patcher, negative=shorter)
     assert run.forwards == [1] * 8
     assert run.prepares == 2
@@ -315,6 +319,19 @@ def test_the_cache_goes_by_content_and_forgets_the_oldest(nodes):
     for value in range(3, 3 + nodes.cache.MAX_ENTRIES):
         get(value)
     assert get(1) == (1, 10) and made[-1] == (1, 10)
+
+
+def test_the_cache_goes_when_a_run_ends_badly(nodes):
+    guider = SimpleNamespace(model_options={})
+
+    def executor():
+        assert isinstance(guider.model_options["transformer_options"][nodes.cache.CACHE_KEY], nodes.cache.PreparedCache)
+        raise KeyboardInterrupt
+
+    executor.class_obj = guider
+    with pytest.raises(KeyboardInterrupt):
+        nodes.cache.with_prepared_cache(executor)
+    assert guider.model_options == {"transformer_options": {}}
 
 
 @pytest.fixture(scope="module")
