@@ -39,5 +39,5 @@ def server(comfyui, base):
     """A running ComfyServer on the CPU, shared by all tests: leave its queue empty."""
     from comfy_server import ComfyServer
 
-    with ComfyServer(comfyui, base, threads=1) as server:
+    with ComfyServer(comfyui, base) as server:
         yield server
