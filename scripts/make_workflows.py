@@ -25,28 +25,29 @@ TEXT_PROMPT = "heavy rain on a tin roof, thunder in the distance"
 # Players of videos stand at the foot of their columns: they grow downwards with upright videos.
 NOTES, INPUTS, ENCODING, SOUND, RESULT = 360, 450, 380, 340, 420  # widths of the columns
 
+# Bold and not code: "Nodes 2.0" draws code as dark as its background.
 FILES = """\
-Put these into ComfyUI's `models` folder and press R:
+Put these into the folders of ComfyUI's *models* and press R:
 
-**diffusion_models**
-- `hunyuanvideo_foley.pth` (XXL, 10.3 GB) or `hunyuanvideo_foley_xl.pth` (XL, 5.8 GB)
+*diffusion_models*
+- **hunyuanvideo_foley.pth** (XXL, 10.3 GB) or **hunyuanvideo_foley_xl.pth** (XL, 5.8 GB)
 
-**vae**
-- `vae_128d_48k.pth` (1.5 GB)
+*vae*
+- **vae_128d_48k.pth** (1.5 GB)
 
-**foley**
-- `synchformer_state_dict.pth` (0.95 GB)
+*foley*
+- **synchformer_state_dict.pth** (0.95 GB)
 
 These are in [tencent/HunyuanVideo-Foley](https://huggingface.co/tencent/HunyuanVideo-Foley).
 
-**clip_vision**
-- `siglip2_base_patch16_512.safetensors` (1.5 GB): `model.safetensors` of [google/siglip2-base-patch16-512]\
+*clip_vision*
+- **siglip2_base_patch16_512.safetensors** (1.5 GB): model.safetensors of [google/siglip2-base-patch16-512]\
 (https://huggingface.co/google/siglip2-base-patch16-512), renamed
 
-**text_encoders**
-- `larger_clap_general.safetensors` (0.8 GB): `model.safetensors` of [laion/larger_clap_general]\
+*text_encoders*
+- **larger_clap_general.safetensors** (0.8 GB): model.safetensors of [laion/larger_clap_general]\
 (https://huggingface.co/laion/larger_clap_general), renamed
-- `tokenizer.json` from the same place
+- **tokenizer.json** from the same place
 
 Other names and subfolders are fine too: choose them in the loaders.
 
@@ -212,7 +213,7 @@ def _video_result(sheet: Sheet, title: str, note: str, nodes) -> Sheet:
 
 
 def _notes(sheet: Sheet, title: str, text: str) -> None:
-    sheet.column(NOTES, ("", [sheet.note(title, text, 120), sheet.note("Files", FILES, 480)]))
+    sheet.column(NOTES, ("", [sheet.note(title, text, 140), sheet.note("Files", FILES, 500)]))
 
 
 if __name__ == "__main__":

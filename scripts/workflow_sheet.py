@@ -7,7 +7,8 @@ from typing import Any
 
 TITLE_HEIGHT = 30  # of a node, drawn above its position
 GROUP_TITLE_HEIGHT = 40
-MARGIN = 20  # between a group's frame and its nodes, and between nodes
+MARGIN = 20  # between a group's frame and its nodes
+NODE_GAP = 44  # between nodes; the newer way to draw them ("Nodes 2.0") makes them up to 40 taller
 GAP = 40  # between groups
 SLOT_HEIGHT, WIDGET_HEIGHT = 20, 24
 GROUP_COLOR, OTHER_GROUP_COLOR = "#3f789e", "#a1309b"
@@ -103,7 +104,8 @@ class Sheet:
             inner = top + (GROUP_TITLE_HEIGHT if title else 0)
             for node in nodes:
                 node.box = (left + MARGIN, inner + TITLE_HEIGHT, width - 2 * MARGIN, node.height)
-                inner += TITLE_HEIGHT + node.height + MARGIN
+                inner += TITLE_HEIGHT + node.height + NODE_GAP
+            inner += MARGIN - NODE_GAP
             if title:
                 color = OTHER_GROUP_COLOR if title.startswith("Your") else GROUP_COLOR
                 self.groups.append({
