@@ -29,6 +29,8 @@ def main() -> int:
         return arguments.run(chosen, arguments, rest)
     except SetupError as error:
         say(f"\n{error}")
+    except OSError as error:  # a full disk, a folder that may not be written
+        say(f"\nA file could not be read or written: {error}")
     except KeyboardInterrupt:
         say("\nStopped. The same command takes up what was not finished.")
         return 130

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-# The networks of the tests are small: a second thread doubles their cost in processor time, and where the cores are busy
-# it makes them several times slower. Read by torch when it is first imported, here and in the processes tests start.
+# The networks of the tests are small: a second thread quadruples their processor time, and where the cores are busy it
+# makes them several times slower. Read by torch when it is first imported, here and in the processes tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 RUNS_IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
