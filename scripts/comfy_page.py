@@ -48,7 +48,8 @@ FAULTS = """() => {
             if (Array.isArray(values) && !values.includes(widget.value))
                 faults.push(`${name(node)}: ${widget.name} has no ${widget.value}`)
         }
-        const plays = node.widgets?.some(widget => widget.name === 'video-preview')  // grows when it has drawn its first picture
+        // A player takes its height from the video, once that is there.
+        const plays = node.widgets?.some(widget => widget.name === 'video-preview')
         if (!plays && node.size[1] < node.computeSize()[1] - 1)
             faults.push(`${name(node)} is too low for its contents`)
     }
@@ -109,7 +110,7 @@ class ComfyPage:
     def __init__(self, browser: Browser, url: str):
         self.url, self.errors = url, []
         self.page: Page = browser.new_page(viewport=WINDOW)
-        self.page.on("console", lambda message: message.type == "error" and self._note(message.text, message.location["url"]))
+        self.page.on("console", lambda entry: entry.type == "error" and self._note(entry.text, entry.location["url"]))
         self.page.on("pageerror", lambda error: self._note(str(error)))
         # Otherwise a new user's page begins with the template browser.
         self.page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
@@ -132,13 +133,14 @@ class ComfyPage:
         return dialog
 
     def choose_template(self, pack: str, name: str) -> None:
-        """Opens a template with the mouse: the template browser, the pack in its list, the template's card with its picture."""
+        """Opens a template with the mouse: template browser, pack, then the template's card with its picture."""
         dialog = self.browse_templates()
         dialog.get_by_text(pack, exact=True).click()
         card = dialog.get_by_text(name, exact=True)
         card.wait_for(timeout=START)
         self.page.wait_for_function(
-            "name => [...document.images].some(image => image.alt === name && image.naturalWidth)", arg=name, timeout=START
+            "name => [...document.images].some(image => image.alt === name && image.naturalWidth)",
+            arg=name, timeout=START,
         )
         card.click()
         self._await_nodes()
@@ -177,18 +179,25 @@ class ComfyPage:
     def widget(self, name: str) -> Any:
         """The value of the first widget of that name."""
         return self.page.evaluate(
-            "name => app.graph._nodes.flatMap(node => node.widgets ?? []).find(widget => widget.name === name).value", name
+            "name => app.graph._nodes.flatMap(node => node.widgets ?? []).find(widget => widget.name === name).value",
+            name,
         )
 
     def run(self, timeout: float = 300.0) -> str:
-        """Presses Run and waits for the end: the name of ComfyUI's last message, `execution_success` if all went well."""
+        """Presses Run and waits for the end.
+
+        Returns:
+            `execution_success`, `execution_error` or `execution_interrupted`; of a refused graph, its errors as JSON.
+        """
         self.page.evaluate(
             "() => { window.ended = null; for (const end of ['success', 'error', 'interrupted'])"
             " app.api.addEventListener(`execution_${end}`, event => window.ended = event.type, { once: true }) }"
         )
         self.page.get_by_role("button", name="Run", exact=True).first.click()
         # A refused graph never starts: the page lists the errors by node instead.
-        self.page.wait_for_function("window.ended || app.lastNodeErrors && Object.keys(app.lastNodeErrors).length", timeout=timeout * SECONDS)
+        self.page.wait_for_function(
+            "window.ended || Object.keys(app.lastNodeErrors ?? {}).length", timeout=timeout * SECONDS
+        )
         return self.page.evaluate("window.ended ?? JSON.stringify(app.lastNodeErrors)")
 
     def hear(self, address: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Makes workflows/: four graphs in both of ComfyUI's formats, and pictures of them. Run it after changing a node's inputs.
+"""Makes workflows/: four graphs in both of ComfyUI's formats, and pictures of them. Run it when a node has changed.
 
     python scripts/make_workflows.py COMFYUI    (in a Python with ComfyUI's packages and playwright; needs Chromium)
 """
@@ -6,6 +6,7 @@
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,15 +70,16 @@ TEXT_NOTE = """\
 GENERATOR_NOTE = """\
 Sound for pictures that a video model has just made.
 
-1. Replace the two nodes of the purple group with your generator: connect its IMAGE to *Encode Video* and *Create Video*, \
-and give both the frame rate it was made for.
+1. Replace the two nodes of the purple group with your generator: connect its IMAGE to *Encode Video* and *Create \
+Video*, and give both the frame rate it was made for.
 2. Say what is heard in *Encode Text* and run."""
 
 KSAMPLER_NOTE = """\
-The same as *video to foley*, sampled by ComfyUI's own KSampler: the model is a plain MODEL, so other samplers, guiders and \
-model patches work on it in the same way.
+The same as *video to foley*, sampled by ComfyUI's own KSampler: the model is a plain MODEL, so other samplers, \
+guiders and model patches work on it in the same way.
 
-Keep the scheduler at *simple* and the steps at a divisor of 1000, such as 25, 40 or 50: then it takes exactly the published steps."""
+Keep the scheduler at *simple* and the steps at a divisor of 1000, such as 25, 40 or 50: then it takes exactly the \
+published steps."""
 
 
 def main(comfyui: Path) -> None:
@@ -114,32 +116,25 @@ def write(name: str, sheet: Sheet) -> None:
 
 
 def video_to_foley(sheet: Sheet) -> Sheet:
-    video, foley_video, text, latent, loaders = _video_and_conditions(sheet)
-    sampler = sheet.node(
-        "FoleySampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
-        latent=latent["LATENT"],
-    )
-    return _video_result(sheet, "Video to foley", VIDEO_NOTE, (video, foley_video, text, latent, loaders, sampler))
+    return _video_with(sheet, _foley_sampler, "Video to foley", VIDEO_NOTE)
 
 
 def foley_stock_ksampler(sheet: Sheet) -> Sheet:
-    video, foley_video, text, latent, loaders = _video_and_conditions(sheet)
-    sampler = sheet.node(
-        "KSampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
-        latent_image=latent["LATENT"], steps=50, cfg=4.5, sampler_name="euler", scheduler="simple",
-    )
-    return _video_result(sheet, "Foley with the stock KSampler", KSAMPLER_NOTE, (video, foley_video, text, latent, loaders, sampler))
+    def sampler(sheet, model, text, latent):
+        return sheet.node(
+            "KSampler", model=model["MODEL"], positive=text["positive"], negative=text["negative"],
+            latent_image=latent["LATENT"], steps=50, cfg=4.5, sampler_name="euler", scheduler="simple",
+        )
+
+    return _video_with(sheet, sampler, "Foley with the stock KSampler", KSAMPLER_NOTE)
 
 
 def text_to_foley(sheet: Sheet) -> Sheet:
-    loaders = _loaders(sheet)
-    text = sheet.node("FoleyEncodeText", encoders=loaders[1]["encoders"], prompt=TEXT_PROMPT, height=340)
+    model, encoders, vae = loaders = _loaders(sheet)
+    text = sheet.node("FoleyEncodeText", encoders=encoders["encoders"], prompt=TEXT_PROMPT, height=340)
     latent = sheet.node("FoleyEmptyLatent")
-    sampler = sheet.node(
-        "FoleySampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
-        latent=latent["LATENT"],
-    )
-    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=loaders[2]["VAE"])
+    sampler = _foley_sampler(sheet, model, text, latent)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
     saved = sheet.node("SaveAudio", audio=audio["AUDIO"], filename_prefix="audio/foley", height=120)
     _notes(sheet, "Text to foley", TEXT_NOTE)
     sheet.column(INPUTS, ("Models", loaders))
@@ -151,31 +146,34 @@ def text_to_foley(sheet: Sheet) -> Sheet:
 def foley_after_generator(sheet: Sheet) -> Sheet:
     video = sheet.node("LoadVideo", file=VIDEO, height=340)
     frames = sheet.node("GetVideoComponents", video=video["VIDEO"])
-    loaders = _loaders(sheet)
-    foley_video = sheet.node(
-        "FoleyEncodeVideo", encoders=loaders[1]["encoders"], images=frames["images"], frame_rate=frames["fps"]
+    model, encoders, vae = loaders = _loaders(sheet)
+    seen = sheet.node(
+        "FoleyEncodeVideo", encoders=encoders["encoders"], images=frames["images"], frame_rate=frames["fps"]
     )
-    text, latent = _text_and_latent(sheet, loaders, foley_video)
-    sampler = sheet.node(
-        "FoleySampler", model=loaders[0]["MODEL"], positive=text["positive"], negative=text["negative"],
-        latent=latent["LATENT"],
-    )
-    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=loaders[2]["VAE"])
+    text, latent = _text_and_latent(sheet, encoders, seen)
+    sampler = _foley_sampler(sheet, model, text, latent)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
     made = sheet.node("CreateVideo", images=frames["images"], fps=frames["fps"], audio=audio["AUDIO"])
-    saved = sheet.node("SaveVideo", video=made["VIDEO"], filename_prefix="video/foley", height=400)
+    saved = _saved(sheet, made)
     _notes(sheet, "Foley after a video generator", GENERATOR_NOTE)
     sheet.column(INPUTS, ("Models", loaders), ("Your video generator in place of this", [frames, video]))
-    sheet.column(ENCODING, ("Picture, words and length", [foley_video, text, latent]))
-    sheet.column(SOUND, ("Sound", [sampler, audio, made]))
-    sheet.column(RESULT, ("Result", [saved]))
+    _encoding_to_result(sheet, [seen, text, latent], [sampler, audio, made], [saved])
     return sheet
 
 
-def _video_and_conditions(sheet: Sheet):
+def _video_with(sheet: Sheet, add_sampler: Callable[..., Node], title: str, note: str) -> Sheet:
     video = sheet.node("LoadVideo", file=VIDEO, height=340)
-    loaders = _loaders(sheet)
-    foley_video = sheet.node("FoleyEncodeVideo", encoders=loaders[1]["encoders"], video=video["VIDEO"])
-    return video, foley_video, *_text_and_latent(sheet, loaders, foley_video), loaders
+    model, encoders, vae = loaders = _loaders(sheet)
+    seen = sheet.node("FoleyEncodeVideo", encoders=encoders["encoders"], video=video["VIDEO"])
+    text, latent = _text_and_latent(sheet, encoders, seen)
+    sampler = add_sampler(sheet, model, text, latent)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=audio["AUDIO"])
+    saved = _saved(sheet, made)
+    _notes(sheet, title, note)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    _encoding_to_result(sheet, [seen, text, latent], [sampler, audio, made], [saved])
+    return sheet
 
 
 def _loaders(sheet: Sheet) -> list[Node]:
@@ -192,24 +190,29 @@ def _loaders(sheet: Sheet) -> list[Node]:
     ]
 
 
-def _text_and_latent(sheet: Sheet, loaders: list[Node], foley_video: Node) -> tuple[Node, Node]:
+def _text_and_latent(sheet: Sheet, encoders: Node, seen: Node) -> tuple[Node, Node]:
     text = sheet.node(
-        "FoleyEncodeText", encoders=loaders[1]["encoders"], video=foley_video["video"], prompt=PROMPT, height=300
+        "FoleyEncodeText", encoders=encoders["encoders"], video=seen["video"], prompt=PROMPT, height=300
     )
-    return text, sheet.node("FoleyEmptyLatent", video=foley_video["video"])
+    return text, sheet.node("FoleyEmptyLatent", video=seen["video"])
 
 
-def _video_result(sheet: Sheet, title: str, note: str, nodes) -> Sheet:
-    video, foley_video, text, latent, loaders, sampler = nodes
-    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=loaders[2]["VAE"])
-    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=audio["AUDIO"])
-    saved = sheet.node("SaveVideo", video=made["VIDEO"], filename_prefix="video/foley", height=400)
-    _notes(sheet, title, note)
-    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
-    sheet.column(ENCODING, ("Picture, words and length", [foley_video, text, latent]))
-    sheet.column(SOUND, ("Sound", [sampler, audio, made]))
-    sheet.column(RESULT, ("Result", [saved]))
-    return sheet
+def _foley_sampler(sheet: Sheet, model: Node, text: Node, latent: Node) -> Node:
+    return sheet.node(
+        "FoleySampler", model=model["MODEL"], positive=text["positive"], negative=text["negative"],
+        latent=latent["LATENT"],
+    )
+
+
+def _saved(sheet: Sheet, made: Node) -> Node:
+    return sheet.node("SaveVideo", video=made["VIDEO"], filename_prefix="video/foley", height=400)
+
+
+def _encoding_to_result(sheet: Sheet, encoding: list[Node], sound: list[Node], result: list[Node]) -> None:
+    """The columns on the right."""
+    sheet.column(ENCODING, ("Picture, words and length", encoding))
+    sheet.column(SOUND, ("Sound", sound))
+    sheet.column(RESULT, ("Result", result))
 
 
 def _notes(sheet: Sheet, title: str, text: str) -> None:

@@ -151,7 +151,8 @@ def _references(node: Node) -> dict[str, list]:
 
 def _sockets(node: Node) -> list[tuple[str, str, bool]]:
     """(name, type, is a widget) of every input the page draws a dot for: plain ones first, as it does."""
-    found = [(name, "COMBO" if isinstance(kind, list) else kind, is_widget(kind)) for name, (kind, _) in node.specs().items()]
+    kinds = {name: kind for name, (kind, _) in node.specs().items()}
+    found = [(name, "COMBO" if isinstance(kind, list) else kind, is_widget(kind)) for name, kind in kinds.items()]
     return sorted(found, key=lambda socket: socket[2])
 
 
@@ -176,10 +177,8 @@ def _ui_node(node: Node, order: int, links: list[list]) -> dict[str, Any]:
         "flags": {}, "order": order, "mode": 0,
     }
     if node.schema is None:
-        values = list(node.inputs.values())
-        return {
-            **common, "inputs": [], "outputs": [], "title": node.title, "properties": {}, "widgets_values": values, **NOTE_COLORS
-        }
+        bare = {"inputs": [], "outputs": [], "properties": {}}
+        return {**common, **bare, "title": node.title, "widgets_values": list(node.inputs.values()), **NOTE_COLORS}
     title = {} if node.title == node.schema["display_name"] else {"title": node.title}
     return {
         **common, **title,

@@ -1,4 +1,4 @@
-"""ComfyUI's page in a real Chromium: an artist opens each template, sees nothing wrong, runs it and hears the result."""
+"""ComfyUI's page in a real Chromium: each template opens, shows nothing wrong, runs, and the result is heard."""
 
 import copy
 import importlib.util
@@ -121,16 +121,13 @@ def test_a_run_that_fails_is_seen_to_fail(page, server):
 
 
 def restricted(converted: dict, shipped: dict) -> dict:
-    """The page's conversion without inputs that the shipped graph does not have: the players of videos, and what a newer
-    ComfyUI has added."""
+    """The page's conversion without inputs that only it has: players of videos, and what a newer ComfyUI added."""
+    def known(number: str, inputs: dict) -> dict:
+        return {name: value for name, value in inputs.items() if name in shipped.get(number, {}).get("inputs", {})}
+
     return {
-        number: {**node, "inputs": {name: node["inputs"][name] for name in inputs_of(shipped, number) & node["inputs"].keys()}}
-        for number, node in without_titles(converted).items()
+        number: {**node, "inputs": known(number, node["inputs"])} for number, node in without_titles(converted).items()
     }
-
-
-def inputs_of(graph: dict, number: str) -> set[str]:
-    return set(graph[number]["inputs"]) if number in graph else set()
 
 
 def without_titles(graph: dict) -> dict:
@@ -140,6 +137,6 @@ def without_titles(graph: dict) -> dict:
 def last_file(server) -> str:
     """The address of what the last prompt saved."""
     latest = list(server.get("/history?max_items=1").values())[-1]
-    entries = [entry for output in latest["outputs"].values() for value in output.values() for entry in value if isinstance(entry, dict)]
-    (entry,) = [entry for entry in entries if "filename" in entry]
+    values = [value for output in latest["outputs"].values() for value in output.values()]
+    (entry,) = [entry for value in values for entry in value if isinstance(entry, dict) and "filename" in entry]
     return f"/api/view?filename={entry['filename']}&subfolder={entry['subfolder']}&type={entry['type']}"

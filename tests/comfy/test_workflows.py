@@ -33,7 +33,7 @@ def changed(name: str, **inputs) -> dict:
 
 
 def to_api(workflow: dict, schemas: dict) -> dict:
-    """Converts the format with layout to the bare one, as ComfyUI's page does, and fails where something is left over."""
+    """Converts the format with layout to the bare one, as ComfyUI's page does; fails where something is left over."""
     links = {link[0]: link for link in workflow["links"]}
     return {
         str(node["id"]): {
@@ -118,7 +118,8 @@ def test_both_formats_agree(server, name):
 def test_the_notes_tell_which_file_goes_where(name):
     workflow = read(f"{name}.json")
     text = "\n".join(node["widgets_values"][0] for node in workflow["nodes"] if node["type"] in NOTES)
-    values = [value for node in workflow["nodes"] if node["type"].startswith("FoleyLoad") for value in node["widgets_values"]]
+    loaders = [node for node in workflow["nodes"] if node["type"].startswith("FoleyLoad")]
+    values = [value for node in loaders for value in node["widgets_values"]]
     files = [value for value in values if "." in value and " " not in value]
     assert len(files) == 5
     words = [*files, "tokenizer.json", "diffusion_models", "vae", "foley", "clip_vision", "text_encoders", "GB"]
