@@ -1,5 +1,8 @@
 """The nodes on a real server: what they offer, what they refuse, how they stop, and the stock nodes around them."""
 
+import pickle
+import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from comfy_server import PromptRejected
 from safetensors.torch import save_file
 
 from hunyuan_foley_core import media
-from tests.videos import make_audio, make_video, packets, sine
+from tests.videos import make_audio, make_video, packets, sine, turn
 
 NAMES = {
     "FoleyLoadModel": "Load Foley Model",
@@ -220,6 +223,15 @@ def test_easycache_skips_steps(server, make, plain):
     assert "skipping step" in server.log_tail(200)
 
 
+def test_a_compiled_model_gives_the_same_sound(require, server, listen):
+    require(shutil.which("g++"), "a C++ compiler, which torch.compile needs on a CPU")
+    name = other_model(server, "two_blocks.pth", num_multimodal_blocks=1, num_unimodal_blocks=1)
+    plain = listen(text_graph(model__model_name=name))
+    compiled = listen(between(text_graph(model__model_name=name), "TorchCompileModel", backend="inductor"))
+    assert not torch.equal(compiled, plain)  # it did compile: the order of additions is another
+    assert float((compiled - plain).norm() / plain.norm()) < 1e-3
+
+
 def test_a_saved_model_loads_again(server, listen, plain):
     graph = {"model": text_graph()["model"], "save": node("ModelSave", model=["model", 0], filename_prefix="copy")}
     assert server.run(graph).status == "success"
@@ -262,10 +274,27 @@ def test_pictures_of_a_generator_with_their_rate(server, inputs):
     assert 0.2 < float(first.std()) < 0.45 and 0.2 < float(middle.std()) < 0.45
 
 
-@pytest.mark.parametrize("clip", ["clip.mp4", "silent.webm"])
-def test_the_picture_of_a_file_is_copied(make, inputs, clip):
+CLIPS = {
+    "clip.mp4": lambda path: path,
+    "silent.webm": lambda path: path,
+    "ntsc.mp4": lambda path: make_video(path, frames=30, rate=Fraction(30000, 1001), waveform=sine(1.0)),
+    "variable.mp4": lambda path: make_video(path, times_ms=[0, 20, 100, 133, 283, 400, 600, 780, 900, 960]),
+    "turned.mp4": lambda path: turn(make_video(path, frames=30, rate=30), 90),
+    "full_hd.mp4": lambda path: make_video(path, frames=30, rate=30, size=(1920, 1080)),
+}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_picture_of_a_file_is_copied_and_the_sound_is_as_long(make, inputs, clip):
+    CLIPS[clip](inputs / clip)
     path = make(video_graph(clip))
     assert [p for p, _ in packets(path)] == [p for p, _ in packets(inputs / clip)]
+    before, after = media.probe(inputs / clip), media.probe(path)
+    assert (after.width, after.height, after.rotation) == (before.width, before.height, before.rotation)
+    waveform, rate = media.read_audio(path)
+    # An AAC file decodes up to one codec frame longer than it says.
+    assert rate == 48_000 and -0.002 < waveform.shape[1] / rate - before.duration < 0.03
+    assert float(waveform[:, : rate // 4].std()) > 0.01
 
 
 def test_what_a_damaged_video_lacks_is_told(server, inputs):
@@ -315,6 +344,25 @@ def not_a_number(server) -> str:
     return "nan.pth"
 
 
+class RunsCode:
+    def __reduce__(self):
+        return (open, ("/nonexistent/written_by_a_checkpoint", "w"))
+
+
+def written(server, name: str, content: bytes) -> str:
+    folder = server.base / "models" / "foley"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    return name
+
+
+def image_checkpoint(server) -> str:
+    folder = server.base / "models" / "foley"
+    folder.mkdir(exist_ok=True)
+    save_file({"decoder.conv_in.weight": torch.zeros(2)}, folder / "image_vae.safetensors")
+    return "image_vae.safetensors"
+
+
 def image_latent(graph: dict) -> dict:
     graph["latent"] = node("EmptyLatentImage", width=64, height=64, batch_size=1)
     return graph
@@ -356,6 +404,21 @@ REFUSED = {
     "NaN": (lambda s: text_graph(model__model_name=not_a_number(s)), "FoleySampler", "not finite"),
     "NaN of KSampler": (
         lambda s: sampled_by_ksampler(text_graph(model__model_name=not_a_number(s))), "FoleyDACDecode", "NaN"
+    ),
+    "truncated file": (
+        lambda s: text_graph(model__model_name=written(s, "cut.safetensors", b"\xff\x0f\0\0\0\0\0\0{")), "FoleyLoadModel",
+        "not downloaded to the end",
+    ),
+    "file with code": (
+        lambda s: text_graph(model__model_name=written(s, "code.pth", pickle.dumps({"state_dict": RunsCode()}))),
+        "FoleyLoadModel", "run code that it contains",
+    ),
+    "image checkpoint": (
+        lambda s: text_graph(vae__vae_name=image_checkpoint(s)), "FoleyLoadVAE", "an image VAE. Expected the DAC-VAE"
+    ),
+    "no tokenizer": (
+        lambda s: text_graph(encoders__tokenizer_name=written(s, "tokenizer_other.json", b'{"a": 1}')),
+        "FoleyLoadEncoders", "tokenizer",
     ),
     "long prompt": (lambda s: text_graph(text__prompt="word " * 600), "FoleyEncodeText", "at most 512 tokens"),
     "no video": (lambda s: without_source(video_graph("clip.mp4")), "FoleyEncodeVideo", "Neither VIDEO nor IMAGE"),
