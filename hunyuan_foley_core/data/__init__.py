@@ -1,0 +1,5 @@
+"""Clips to train and score on. Nothing that makes sound for a user imports this."""
+
+from .world import Clip, make_clip, write_clip
+
+__all__ = ["Clip", "make_clip", "write_clip"]

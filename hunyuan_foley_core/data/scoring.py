@@ -1,0 +1,125 @@
+"""Does the sound hit when the picture hits? Onsets of a waveform, and how they agree with the true times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..timing import SAMPLE_RATE
+
+_WINDOW, _HOP = 1024, 240  # samples: 21 ms and 5 ms
+_BANDS = 40
+_LOWEST, _HIGHEST = 60.0, 18_000.0  # Hz
+_FLOOR = 3e-3  # amplitude at which a band begins to count; the room's noise stays below
+_LAG = 3  # hops over which loudness must rise
+_REACH = 8  # hops to either side within which an onset is the strongest
+_AROUND = 24  # the same for the middle it must stand out from
+_RISE = 0.1  # by how much (mean over the bands, in nepers)
+_DELAY = 0.0013  # seconds by which the strongest rise comes after the onset, measured
+
+
+@dataclass(frozen=True)
+class OnsetScore:
+    """Agreement of found with true onsets, over any number of clips.
+
+    Attributes:
+        matched, found, true: counts.
+        offsets: found minus true time of each pair, seconds.
+    """
+
+    matched: int
+    found: int
+    true: int
+    offsets: tuple[float, ...] = ()
+
+    @property
+    def f1(self) -> float:
+        """2 * matched / (found + true); 1 where there is nothing to find and nothing was found."""
+        return 2 * self.matched / (self.found + self.true) if self.found + self.true else 1.0
+
+    @property
+    def median_offset(self) -> float:
+        """Median of the absolute offsets in seconds; NaN without a pair."""
+        return float(np.median(np.abs(self.offsets))) if self.offsets else float("nan")
+
+    def __add__(self, other: "OnsetScore") -> "OnsetScore":
+        counts = self.matched + other.matched, self.found + other.found, self.true + other.true
+        return OnsetScore(*counts, self.offsets + other.offsets)
+
+
+def onsets(waveform: np.ndarray) -> np.ndarray:
+    """Seconds at which something hits in a float waveform [N] at 48 kHz: peaks of the spectral flux."""
+    rise = _flux(np.asarray(waveform, dtype=np.float32))
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(rise, _REACH), 2 * _REACH + 1)
+    wide = np.lib.stride_tricks.sliding_window_view(np.pad(rise, _AROUND, mode="reflect"), 2 * _AROUND + 1)
+    peaks = (rise >= near.max(axis=1)) & (rise > np.median(wide, axis=1) + _RISE)
+    return np.flatnonzero(peaks) * _HOP / SAMPLE_RATE - _DELAY
+
+
+def compare(found: Sequence[float], true: Sequence[float], tolerance: float) -> OnsetScore:
+    """Pairs of a found and a true time that are at most `tolerance` seconds apart, each used once, as many as can be.
+
+    Taking the earliest of both lists that fit is optimal, since both are in order.
+    """
+    found, true = sorted(found), sorted(true)
+    offsets, i, j = [], 0, 0
+    while i < len(found) and j < len(true):
+        offset = found[i] - true[j]
+        if abs(offset) <= tolerance:
+            offsets.append(float(offset))
+        i, j = i + (offset <= tolerance), j + (offset >= -tolerance)
+    return OnsetScore(len(offsets), len(found), len(true), tuple(offsets))
+
+
+def total(scores: Sequence[OnsetScore]) -> OnsetScore:
+    """The score of all clips together."""
+    return sum(scores, OnsetScore(0, 0, 0))
+
+
+def chance(found: Sequence[Sequence[float]], true: Sequence[Sequence[float]], tolerance: float, seed: int = 0) -> float:
+    """The F1 that remains when each clip is held against the events of another one.
+
+    The mean over ten random shifts of a shuffled order, so that no clip meets its own events.
+    """
+    count = len(found)
+    if count < 2:
+        return float("nan")
+    rng = np.random.default_rng(seed)
+    scores = []
+    for _ in range(10):
+        order = rng.permutation(count)
+        others = np.roll(order, int(rng.integers(1, count)))
+        scores.append(total([compare(found[a], true[b], tolerance) for a, b in zip(order, others, strict=True)]).f1)
+    return float(np.mean(scores))
+
+
+def levels(waveform: np.ndarray, times: Sequence[float], length: float = 0.05) -> np.ndarray:
+    """Peak amplitude [len(times)] within `length` seconds after each time."""
+    starts = (np.asarray(times) * SAMPLE_RATE).astype(int)
+    return np.array([np.abs(waveform[at : at + int(length * SAMPLE_RATE)]).max(initial=0.0) for at in starts])
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's, for values without ties; NaN below two of them."""
+    if len(a) < 2:
+        return float("nan")
+    ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _flux(waveform: np.ndarray) -> np.ndarray:
+    """Mean rise of the bands' log amplitudes [frames]; frame k is centred on sample k * _HOP."""
+    padded = np.pad(waveform, _WINDOW // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
+    window = np.hanning(_WINDOW).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(frames * window, axis=1)) / window.sum()
+    loudness = np.log1p(_band_sums(spectrum) / _FLOOR)
+    before = np.pad(loudness, ((_LAG, 0), (0, 0)), mode="edge")[:-_LAG]
+    return np.maximum(loudness - before, 0).mean(axis=1)
+
+
+def _band_sums(spectrum: np.ndarray) -> np.ndarray:
+    """Root of the power in bands of equal ratio: [frames, bins] to [frames, bands]."""
+    edges = np.geomspace(_LOWEST, _HIGHEST, _BANDS + 1) * _WINDOW / SAMPLE_RATE
+    starts = np.unique(np.round(edges).astype(int))
+    return np.sqrt(np.add.reduceat(spectrum[:, : starts[-1]] ** 2, starts[:-1], axis=1))

@@ -1,0 +1,129 @@
+"""Clips of the small world: picture, sound, caption, and the truth about them."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from .. import media
+from ..errors import InputError
+from ..timing import SAMPLE_RATE
+from .actions import make_scene
+from .captions import caption
+from .render import Renderer
+from .scene import Event, Scene
+from .sound import scene_sound
+
+BAND_LIMITED_SHARE = 1 / 3
+_SMALLEST = 16  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip; its frames are drawn when asked for.
+
+    Attributes:
+        fps: frames per second.
+        size: height and width of a frame.
+        waveform: float32 [N] at 48 kHz, within -1..1.
+        caption: without any bandwidth tag.
+        tagged: whether the sound reaches above 16 kHz, so that its caption is to carry the tag.
+        scene: what happens; together with `events` the truth, for scoring only.
+        neutral: whether all materials are painted the same.
+    """
+
+    fps: float
+    size: tuple[int, int]
+    waveform: torch.Tensor
+    caption: str
+    tagged: bool
+    scene: Scene
+    neutral: bool = False
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All hits, in order of time."""
+        return self.scene.events
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing but the room is heard."""
+        return self.scene.silent
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds at which the frames are taken; at least one."""
+        return np.arange(max(round(self.scene.seconds * self.fps), 1)) / self.fps
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.scene, self.size, self.neutral)
+
+    def frame(self, time: float) -> torch.Tensor:
+        """uint8 [3, height, width] at any moment in seconds."""
+        return torch.from_numpy(self._renderer.frame(time))
+
+    def frames(self) -> Iterator[torch.Tensor]:
+        """Every frame, uint8 [3, height, width]."""
+        return (self.frame(time) for time in self.times)
+
+
+def make_clip(
+    seed: int, seconds: float, fps: float = 25.0, size: tuple[int, int] = (128, 128), *, neutral: bool = False
+) -> Clip:
+    """The clip of a seed. Its scene, sound and caption depend on `seed` and `seconds` alone.
+
+    Args:
+        seed: 0 or more.
+        size: height and width in pixels.
+        neutral: paint all materials the same, so that only the caption tells them apart.
+    """
+    _check(seed, seconds, fps, size)
+    scene = make_scene(seed, float(seconds))
+    band_limited = np.random.default_rng([seed, 5]).random() < BAND_LIMITED_SHARE
+    waveform = torch.from_numpy(scene_sound(scene, band_limited))
+    return Clip(float(fps), tuple(size), waveform, caption(scene), not band_limited, scene, neutral)
+
+
+def write_clip(clip: Clip, path) -> None:
+    """Write a clip to look at and listen to: H.264 with AAC at `path`, and the exact sound beside it as .wav.
+
+    InputError for odd sizes, which H.264 does not take; MediaError if the files cannot be written.
+    """
+    path = Path(path)
+    if clip.size[0] % 2 or clip.size[1] % 2:
+        raise InputError(f"The frames are {clip.size[1]} x {clip.size[0]}.", "H.264 takes even sizes.", "Add a pixel.")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.mp4"
+        _write_picture(clip, picture)
+        media.mux(picture, clip.waveform[None], SAMPLE_RATE, path)
+    media.write_audio(path.with_suffix(".wav"), clip.waveform[None], SAMPLE_RATE)
+
+
+def _write_picture(clip: Clip, path: Path) -> None:
+    rate = Fraction(clip.fps).limit_denominator(1001)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "fast"})
+        stream.height, stream.width = clip.size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / rate
+        for index, image in enumerate(clip.frames()):
+            frame = av.VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            frame.pts, frame.time_base = index, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _check(seed: int, seconds: float, fps: float, size: tuple[int, int]) -> None:
+    if seed < 0 or not (0.1 <= seconds < float("inf")) or not (0 < fps < float("inf")) or min(size) < _SMALLEST:
+        raise InputError(
+            f"A clip was asked for with seed {seed}, {seconds} s, {fps} frames/s and {size} pixels.",
+            f"The seed must not be negative, the length at least 0.1 s, the rate above 0, sides at least {_SMALLEST}.",
+            "Change what lies outside.",
+        )
