@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
     _add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
     _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors"))
+    _add_train(commands.add_parser("train", help="train a network, or go on training it"))
     return root
 
 
@@ -77,6 +78,11 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, help="a .pth, .bin or .safetensors file")
     command.add_argument("target", type=Path, help="the .safetensors file to write")
     command.add_argument("--dtype", choices=tuple(DTYPES), help="change the type of the weights (default: as stored)")
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", help="a file of settings, or the name of one that comes with this package")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="settings to use instead of those in the file")
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -133,17 +139,27 @@ def run_convert(args: argparse.Namespace) -> Path:
     return args.target
 
 
+def run_train(args: argparse.Namespace) -> Path:
+    from .train import command  # here, because no other command needs what training does
+
+    progress = command.ProgressLine()
+    try:
+        return command.run(args.config, args.settings, progress)
+    finally:
+        progress.close()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; 0 when it worked, 1 after a message the user can act on, 130 when interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     args = parser().parse_args(argv)
-    run = {"generate": run_generate, "convert": run_convert}[args.command]
+    run = {"generate": run_generate, "convert": run_convert, "train": run_train}[args.command]
     try:
         sys.stdout.write(f"{run(args)}\n")
     except FoleyError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; nothing was written.\n")
+    except KeyboardInterrupt as stopped:
+        sys.stderr.write(f"{str(stopped) or 'Stopped; nothing was written.'}\n")
         return 130
     return 0

@@ -1,0 +1,67 @@
+"""Checkpoints of a run: a folder each, there whole or not at all.
+
+`weights.safetensors` is the result so far, for use; `training.pt` holds what going on needs and loads without running
+code.
+"""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import TrainingError
+
+WEIGHTS, TRAINING = "weights.safetensors", "training.pt"
+
+
+def save(
+    folder: Path, step: int, weights: dict[str, Tensor], metadata: dict[str, str], training: dict[str, Any], keep: int
+) -> Path:
+    """Writes checkpoint `step` below `folder` and removes all but the `keep` newest.
+
+    Raises:
+        TrainingError: it cannot be written; the older ones are untouched.
+    """
+    final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        # Clones, because safetensors refuses tensors that share memory.
+        plain = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
+        save_file(plain, temporary / WEIGHTS, metadata)
+        torch.save(training, temporary / TRAINING)
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(temporary, final)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise TrainingError(
+            f"The checkpoint of step {step} cannot be written to {folder}: {error}.",
+            "Expected a folder that may be written to, with room.",
+            "Make room and start the same command again; it goes on from the checkpoint before.",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in found(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints below `folder`, oldest first."""
+    return sorted(folder.glob("step-" + "[0-9]" * 8))
+
+
+def load(checkpoint: Path) -> dict[str, Any]:
+    """What `save` was given as `training`, on the CPU."""
+    try:
+        return torch.load(checkpoint / TRAINING, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged or was cut short"
+        raise TrainingError(
+            f"The checkpoint {checkpoint} cannot be read: {reason}.", "Expected what an earlier run wrote.",
+            "Delete this folder to go on from the checkpoint before it.",
+        ) from error

@@ -1,0 +1,192 @@
+"""Settings of a run: frozen dataclasses filled from a small TOML file and `key=value` words.
+
+Only what TOML and JSON write alike is read: `[section]`, `key = value` on one line, numbers, "strings", true, false,
+[lists], and comments. So one rule serves file and command line, and Python 3.10, which cannot read TOML, needs no
+parser from outside.
+"""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from .errors import TrainingError
+
+Settings = dict[str, Any]
+Config = TypeVar("Config")
+
+SCHEDULES = ("constant", "cosine", "step")
+_SECTION = re.compile(r"\[([\w.]+)\]\s*(#.*)?$")
+_ENTRY = re.compile(r"([\w.]+)\s*=\s*(.+)$")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long, how often and how smoothly.
+
+    Attributes:
+        steps: updates in all.
+        accumulate: batches whose gradients make one update.
+        warmup_steps: updates over which the learning rate rises linearly from 0.
+        schedule: what follows: "constant", "cosine" (to `final_rate`), or "step" (a tenth at 80 % and again at 90 %).
+        final_rate: the cosine's end, as a share of the learning rate.
+        ema: decay of the averaged weights that validation and export use, 0 to 1; 0: the newest weights.
+        log_every, validate_every, save_every: in updates.
+        validation_batches: how many of the held-out batches to use, always the same ones.
+        keep: newest checkpoints that stay.
+        seed: of everything random; the randomness of an update depends on this and its number alone.
+    """
+
+    steps: int
+    accumulate: int
+    warmup_steps: int
+    schedule: str
+    final_rate: float
+    ema: float
+    log_every: int
+    validate_every: int
+    validation_batches: int
+    save_every: int
+    keep: int
+    seed: int
+
+    def __post_init__(self):
+        for name in ("steps", "accumulate", "log_every", "validate_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"loop.{name} is {getattr(self, name)}.", "Expected 1 or more.", "Change it.")
+        for name in ("warmup_steps", "validation_batches", "seed"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"loop.{name} is {getattr(self, name)}.", "Expected 0 or more.", "Change it.")
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise TrainingError(f"loop.schedule is {self.schedule!r}.", f"Known are {known}.", "Change it.")
+        if not 0 <= self.ema < 1:
+            raise TrainingError(f"loop.ema is {self.ema}.", "Expected 0 up to but not including 1.", "Try 0.999.")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW.
+
+    Attributes:
+        clip: largest norm of the gradients together; longer ones are shortened to it.
+    """
+
+    learning_rate: float
+    betas: tuple[float, ...]
+    weight_decay: float
+    clip: float
+
+
+def read_settings(path: Path, overrides: list[str] = ()) -> Settings:
+    """The settings in a file, nested by section, with `section.key=value` words laid over them.
+
+    Raises:
+        TrainingError: no such file, a line or word that cannot be read, or a word for a key the file does not have.
+    """
+    if not path.is_file():
+        raise TrainingError(f"There is no file {path}.", "Expected a training configuration.", "Check the name.")
+    settings: Settings = {}
+    section = settings
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        line, place = line.strip(), f"Line {number} of {path.name}"
+        if not line or line.startswith("#"):
+            continue
+        if head := _SECTION.match(line):
+            section = _descend(settings, head[1].split("."))
+            continue
+        key, value = _entry(line, place)
+        section[key] = value
+    for word in overrides:
+        _override(settings, word)
+    return settings
+
+
+def _entry(line: str, place: str) -> tuple[str, Any]:
+    match = _ENTRY.match(line)
+    if match is None:
+        raise TrainingError(f"{place} is `{line}`.", "Expected `key = value` or `[section]`.", "Correct it.")
+    try:
+        value, end = json.JSONDecoder().raw_decode(match[2])
+    except json.JSONDecodeError:
+        value, end = None, 0
+    rest = match[2][end:].strip()
+    if end == 0 or (rest and not rest.startswith("#")):
+        raise TrainingError(
+            f"{place} gives `{match[1]}` the value `{match[2]}`.",
+            'Expected a number, true, false, a "string" in double quotes, or a [list] of them.', "Correct it.",
+        )
+    return match[1], value
+
+
+def _override(settings: Settings, word: str) -> None:
+    """Lays `a.b=value` over the settings; a value that is no number, list, true or false is a string."""
+    try:
+        key, value = _entry(word, "An argument")
+    except TrainingError:
+        key, separator, value = word.partition("=")
+        if not separator:
+            raise
+    *path, name = key.strip().split(".")
+    section = _descend(settings, path)
+    if name not in section:
+        raise _unknown(key, [".".join([*path, known]) for known in section], "The configuration file")
+    section[name] = value
+
+
+def _descend(settings: Settings, path: list[str]) -> Settings:
+    for name in path:
+        settings = settings.setdefault(name, {})
+        if not isinstance(settings, dict):
+            raise TrainingError(f"`{name}` is a value.", "Expected a section of that name.", "Check the dots.")
+    return settings
+
+
+def build(kind: type[Config], settings: Settings, section: str = "") -> Config:
+    """A config dataclass from settings that name each of its fields, and nothing else, with values of their types.
+
+    Raises:
+        TrainingError: a field missing, unknown or of another type; all missing ones are listed.
+    """
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    for name in settings:
+        if name not in names:
+            raise _unknown(section + name, [section + known for known in names], "Training")
+    if missing := [section + name for name in names if name not in settings]:
+        lacking = ", ".join(missing)
+        raise TrainingError(f"The configuration lacks {lacking}.", "Every setting is written out.", "Add it.")
+    return kind(**{name: _value(hints[name], settings[name], section + name) for name in names})
+
+
+def _value(kind: Any, value: Any, name: str) -> Any:
+    if is_dataclass(kind) and isinstance(value, dict):
+        return build(kind, value, f"{name}.")
+    if kind is float and type(value) is int:
+        return float(value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_value(get_args(kind)[0], item, name) for item in value)
+    if type(value) is not kind:
+        wanted = "a section" if is_dataclass(kind) else "a list" if get_origin(kind) is tuple else kind.__name__
+        raise TrainingError(f"`{name}` is {value!r}.", f"Expected {wanted}.", "Correct it in the file or the argument.")
+    return value
+
+
+def _unknown(key: str, known: list[str], who: str) -> TrainingError:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+    return TrainingError(f"{who} has no setting `{key}`.", hint, "Correct the name.")
+
+
+def differences(old: Settings, new: Settings, section: str = "") -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by dotted name: (old, new), None where one side lacks it."""
+    found = {}
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found |= differences(before, after, f"{section}{name}.")
+        elif before != after:
+            found[section + name] = (before, after)
+    return found

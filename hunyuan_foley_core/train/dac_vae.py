@@ -1,0 +1,160 @@
+"""Training the DAC-VAE: reconstruction and KL, and after a while two judges to please."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..config import DACVAEConfig
+from ..vae.dac import DACVAE, ResidualUnit
+from . import losses, metrics
+from .config import LoopConfig, OptimiserConfig
+from .discriminators import Discriminators
+from .loop import Batch, Phase, PhaseLoss, seeded
+from .sounds import SoundConfig
+
+INITIALISATION_STREAM = 2
+# Without these the many residual branches add up until the final tanh sits at +-1 and has no gradient.
+BRANCH_SCALE, OUTPUT_SCALE = 0.1, 0.02
+# At the start the latents of noise at this level have a standard deviation of 1 and the posterior's own noise is small
+# beside it, so that the decoder has something to learn from.
+TYPICAL_LEVEL, INITIAL_LOGVAR = 0.05, -4.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the reconstruction losses (see `losses`).
+
+    Attributes:
+        windows: of the spectra, in samples.
+    """
+
+    mel: float
+    magnitude: float
+    waveform: float
+    kl: float
+    windows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AdversaryConfig:
+    """The discriminators and what they weigh in the codec's loss.
+
+    Attributes:
+        start: first update with them; none come in where it lies beyond the last update.
+        width: channels of their first layers; 32 is the published size.
+    """
+
+    start: int
+    width: int
+    adversarial: float
+    features: float
+    optimiser: OptimiserConfig
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """A whole DAC-VAE run."""
+
+    task: str
+    out: str
+    device: str
+    model: DACVAEConfig
+    data: SoundConfig
+    losses: LossConfig
+    optimiser: OptimiserConfig
+    adversary: AdversaryConfig
+    loop: LoopConfig
+
+
+def initialise(vae: DACVAE, generator: torch.Generator) -> None:
+    """Fills a DAC-VAE with random weights that keep variances level, residual branches and output near zero."""
+    for module in vae.modules():
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+            # Each output of a transposed convolution sees kernel / stride taps of every input channel.
+            taps = module.in_channels * module.kernel_size[0]
+            fan_in = taps // module.stride[0] if isinstance(module, nn.ConvTranspose1d) else taps
+            nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in), generator=generator)
+            nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        for unit in vae.modules():
+            if isinstance(unit, ResidualUnit):
+                unit.block[-1].weight.mul_(BRANCH_SCALE)
+        vae.decoder.model[-2].weight.mul_(OUTPUT_SCALE)
+        channels = vae.config.latent_channels
+        noise = TYPICAL_LEVEL * torch.randn(1, 1, 50 * vae.config.hop, generator=generator)
+        vae.quant_conv.weight[:channels].div_(vae.posterior(noise)[0].std())
+        vae.quant_conv.weight[channels:].zero_()
+        vae.quant_conv.bias[channels:].fill_(INITIAL_LOGVAR)
+
+
+class CodecObjective:
+    """The DAC-VAE's side of `loop.Objective`; batches have "waveform" [B,1,N], N a multiple of the hop."""
+
+    averaged = "codec"
+
+    def __init__(self, config: CodecConfig):
+        self.config, self.adversary = config, config.adversary
+        generator = seeded(config.loop.seed, INITIALISATION_STREAM)
+        self.vae = DACVAE(config.model)
+        initialise(self.vae, generator)
+        self.vae.to(config.device)
+        self.phases = [Phase("codec", dict(self.vae.named_parameters()), config.optimiser)]
+        if config.adversary.start < config.loop.steps:
+            self.discriminators = _seeded_discriminators(config.adversary.width, generator).to(config.device)
+            judges = dict(self.discriminators.named_parameters())
+            self.phases.append(Phase("discriminators", judges, config.adversary.optimiser))
+
+    def losses(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[PhaseLoss]:
+        waveform, weights = batch["waveform"].to(self.config.device), self.config.losses
+        mean, logvar = self.vae.posterior(waveform)
+        decoded = self.vae.synthesise(sample(mean, logvar, generator))
+        mel, magnitude = losses.spectral_losses(decoded, waveform, weights.windows)
+        parts = {
+            "mel": mel, "magnitude": magnitude, "waveform": losses.waveform_loss(decoded, waveform),
+            "kl": losses.kl_divergence(mean, logvar),
+        }
+        loss = sum(getattr(weights, name) * value for name, value in parts.items())
+        if step >= self.adversary.start:
+            real = self.discriminators(waveform)
+            yield "discriminators", losses.discriminator_loss(real, self.discriminators(decoded.detach())), {}
+            # The judges' own weights get no gradient from what the codec wants of them.
+            self.discriminators.requires_grad_(False)
+            fake = self.discriminators(decoded)
+            self.discriminators.requires_grad_(True)
+            judged = {"adversarial": losses.adversarial_loss(fake), "features": losses.feature_loss(real, fake)}
+            loss = loss + sum(getattr(self.adversary, name) * value for name, value in judged.items())
+            parts |= judged
+        yield "codec", loss, parts
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Reconstruction from the posterior's mean, as inference does it."""
+        waveform = batch["waveform"].to(self.config.device)
+        mean, logvar = self.vae.posterior(waveform)
+        decoded = self.vae.synthesise(mean)
+        return {
+            "mel_distance": metrics.mel_distance(decoded, waveform).mean().item(),
+            "si_sdr_db": metrics.si_sdr(decoded, waveform).mean().item(),
+            "level_error_db": metrics.level_error(decoded, waveform).mean().item(),
+            **metrics.latent_statistics(mean, logvar),
+        }
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        sizes = json.dumps(asdict(self.config.model))
+        return self.vae.state_dict(), {"format": "pt", "model": "DAC-VAE", "config": sizes}
+
+
+def sample(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
+    """A draw from the posterior: mean + sigma * noise, the noise from a CPU generator."""
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+    return mean + (0.5 * logvar).exp() * noise
+
+
+def _seeded_discriminators(width: int, generator: torch.Generator) -> Discriminators:
+    """Discriminators whose layers draw from `generator`; PyTorch's own initialisation asks the global one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return Discriminators(width)

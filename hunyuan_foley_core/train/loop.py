@@ -1,0 +1,299 @@
+"""One loop for everything that is trained here.
+
+An objective says what is computed; the loop says when. Whatever is random in an update is drawn from a generator seeded
+by the run's seed and the batch's number, and batches are asked for by number, so that a run going on from a checkpoint
+does what it would have done without the stop.
+"""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import checkpoints
+from .config import LoopConfig, OptimiserConfig, Settings, differences
+from .errors import TrainingError
+from .log import MetricsLog
+
+logger = logging.getLogger(__name__)
+
+# A batch is what an objective's `losses` takes; "names" in it, if there, is what messages call its clips.
+Batch = dict[str, Any]
+Source = Callable[[int], Batch]  # the batch of a number; equal numbers give equal batches
+Callback = Callable[[int, int, dict[str, float]], None]
+PhaseLoss = tuple[str, Tensor, dict[str, Tensor]]  # a phase's name, what it minimises, and parts of that for the record
+
+TRAINING_STREAM, VALIDATION_STREAM = 0, 1  # so that validation never draws what training draws
+FIXED = ("task", "model")  # settings that say what the tensors in a checkpoint are
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Parameters that one optimiser moves, by name. A plain objective has one phase, a GAN two."""
+
+    name: str
+    parameters: dict[str, nn.Parameter]
+    optimiser: OptimiserConfig
+
+
+class Objective(Protocol):
+    """What is trained.
+
+    Attributes:
+        phases: the optimisers.
+        averaged: name of the phase whose weights are averaged for validation and export.
+    """
+
+    phases: list[Phase]
+    averaged: str
+
+    def losses(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[PhaseLoss]:
+        """The loss of each phase that update `step` moves."""
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Figures on a held-out batch."""
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors and metadata of the file that inference loads."""
+
+
+class Average:
+    """Exponential moving average of parameters; follows closely while there is little to average."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float):
+        self.parameters, self.decay = parameters, decay
+        self.values = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in self.parameters.items():
+            self.values[name].lerp_(parameter, weight)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within it the parameters hold their averages."""
+        newest = {name: parameter.data for name, parameter in self.parameters.items()}
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.data = self.values[name]
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.data = newest[name]
+
+
+def train(
+    objective: Objective, source: Source, config: LoopConfig, folder: Path, *,
+    settings: Settings, validation: Source | None = None, callback: Callback | None = None,
+) -> Path:
+    """Trains until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
+
+    Args:
+        source: training batches by number; each number is asked for once.
+        settings: all settings of the run, kept in the checkpoints to compare with when it goes on.
+        validation: held-out batches by number; None: no validation.
+        callback: called after each update with (done, of, newest figures); may raise to stop.
+
+    Returns:
+        The folder of the last checkpoint.
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite, a checkpoint that does not fit or cannot be written.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with the update finished and a checkpoint written.
+    """
+    phases = {phase.name: phase for phase in objective.phases}
+    optimisers = {name: _optimiser(phase) for name, phase in phases.items()}
+    average = Average(phases[objective.averaged].parameters, config.ema)
+    step = _resume(folder, phases, optimisers, average, settings)
+    log, figures = MetricsLog(folder / "metrics.jsonl", step), {}
+
+    def save() -> Path:
+        with average.applied():
+            weights, metadata = objective.export()
+        training = _state(step, phases, optimisers, average, settings)
+        return checkpoints.save(folder, step, weights, metadata, training, config.keep)
+
+    with deferred_interrupts() as interrupts:
+        while step < config.steps:
+            started = time.perf_counter()
+            parts, clips = _accumulate(objective, source, step, config)
+            for name in dict.fromkeys(part.partition(".")[0] for part in parts):
+                parts[f"{name}.gradient"] = _update(phases[name], optimisers[name], rate(step, config), step, clips)
+            average.update(step)
+            step += 1
+            if step % config.log_every == 0:
+                figures = {name: float(value) for name, value in parts.items()}
+                log.write(step, figures | {"seconds": time.perf_counter() - started})
+            if validation is not None and step % config.validate_every == 0:
+                with average.applied():
+                    log.write(step, {"validation": _validate(objective, validation, config)})
+            stop = _stopped_by(interrupts, callback, (step, config.steps, figures))
+            if stop is not None or step == config.steps or step % config.save_every == 0:
+                save()
+            if stop is not None:
+                raise stop
+    return checkpoints.found(folder)[-1]
+
+
+def rate(step: int, config: LoopConfig) -> float:
+    """Share of the learning rate that update `step`, counted from 0, uses."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    if config.schedule == "cosine":
+        return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    if config.schedule == "step":
+        return 0.1 ** ((step >= 0.8 * config.steps) + (step >= 0.9 * config.steps))
+    return 1.0
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A CPU generator that depends on all the numbers, each 0 or more, and on their order."""
+    # The count comes first because SeedSequence takes (1,) and (1, 0) for the same.
+    (state,) = np.random.SeedSequence([len(numbers), *numbers]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state))
+
+
+def _optimiser(phase: Phase) -> torch.optim.AdamW:
+    chosen = phase.optimiser
+    return torch.optim.AdamW(
+        phase.parameters.values(), lr=chosen.learning_rate, betas=tuple(chosen.betas), weight_decay=chosen.weight_decay
+    )
+
+
+def _accumulate(objective: Objective, source: Source, step: int, config: LoopConfig) -> tuple[dict[str, Tensor], list]:
+    """Adds up the gradients of one update.
+
+    Returns:
+        The means of the losses and their parts, as `phase.part`, and the names of the clips.
+    """
+    parts, clips = {}, []
+    for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+        batch = source(number)
+        clips += batch.get("names", ())
+        for phase, loss, named in objective.losses(batch, step, seeded(config.seed, TRAINING_STREAM, number)):
+            if not loss.isfinite():
+                raise _not_finite(f"The loss of `{phase}`", loss, step, batch.get("names", ()))
+            (loss / config.accumulate).backward()
+            for name, value in ({"loss": loss} | named).items():
+                key = f"{phase}.{name}"
+                parts[key] = parts.get(key, 0) + value.detach() / config.accumulate
+    return parts, clips
+
+
+def _update(phase: Phase, optimiser: torch.optim.Optimizer, share: float, step: int, clips: list) -> Tensor:
+    """Clips, moves the weights, clears the gradients; returns the gradients' norm before clipping."""
+    norm = nn.utils.clip_grad_norm_(phase.parameters.values(), phase.optimiser.clip)
+    if not norm.isfinite():
+        raise _not_finite(f"The gradient of `{phase.name}`", norm, step, clips)
+    for group in optimiser.param_groups:
+        group["lr"] = share * phase.optimiser.learning_rate
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return norm
+
+
+def _not_finite(what: str, value: Tensor, step: int, clips) -> TrainingError:
+    return TrainingError(
+        f"{what} became {value.item()} in update {step + 1}, on the batch of {', '.join(clips) or 'unnamed clips'}.",
+        "Expected a finite number; the checkpoints written before are as they were.",
+        "Listen to these clips; if they are sound, lower the learning rate or the clip of the gradients and go on.",
+    )
+
+
+@torch.no_grad()
+def _validate(objective: Objective, validation: Source, config: LoopConfig) -> dict[str, float]:
+    """The mean of every figure over the held-out batches, with the same random numbers each time."""
+    results = [
+        objective.validate(validation(number), seeded(config.seed, VALIDATION_STREAM, number))
+        for number in range(config.validation_batches)
+    ]
+    return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
+
+
+def _stopped_by(interrupts: list[int], callback: Callback | None, progress) -> BaseException | None:
+    """What asks to stop between two updates: a signal, or the callback's own exception."""
+    try:
+        if callback is not None:
+            callback(*progress)
+    except BaseException as cancelled:
+        return cancelled
+    if interrupts:
+        return KeyboardInterrupt(f"Stopped after update {progress[0]}; the same command goes on from there.")
+    return None
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[list[int]]:
+    """A list that a first Ctrl-C or SIGTERM is put into instead of stopping the work midway; a second one stops it.
+
+    In any thread but the main one, which alone may listen, the list stays empty.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def receive(number, frame):
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _state(step: int, phases, optimisers, average: Average, settings: Settings) -> dict[str, Any]:
+    return {
+        "step": step,
+        "settings": settings,
+        "parameters": {name: {k: p.detach() for k, p in phase.parameters.items()} for name, phase in phases.items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+        "average": average.values,
+    }
+
+
+def _resume(folder: Path, phases, optimisers, average: Average, settings: Settings) -> int:
+    """Puts the newest checkpoint's state in place, if there is one; returns the updates done."""
+    written = checkpoints.found(folder)
+    if not written:
+        return 0
+    state = checkpoints.load(written[-1])
+    _compare(state["settings"], settings, written[-1])
+    with torch.no_grad():
+        for name in phases.keys() & state["parameters"].keys():  # a phase new to the run begins as it is
+            for key, value in state["parameters"][name].items():
+                phases[name].parameters[key].copy_(value)
+            optimisers[name].load_state_dict(state["optimisers"][name])
+        for key, value in state["average"].items():
+            average.values[key].copy_(value)
+    return state["step"]
+
+
+def _compare(old: Settings, new: Settings, checkpoint: Path) -> None:
+    """Refuses settings under which a checkpoint means nothing; tells of the other changes."""
+    changed = differences(old, new)
+    lines = [f"{name} from {before!r} to {after!r}" for name, (before, after) in changed.items()]
+    if any(name.split(".")[0] in FIXED for name in changed):
+        raise TrainingError(
+            f"The run in {checkpoint.parent} was begun with other settings; changed: {'; '.join(lines)}.",
+            f"Going on needs the same {' and '.join(FIXED)}.",
+            "Put these back, or choose another folder with out=...",
+        )
+    if changed:
+        logger.warning("Going on from %s with changed settings: %s.", checkpoint.name, "; ".join(lines))

@@ -1,0 +1,50 @@
+"""Spectra of waveforms [B,1,N]: the ground that losses, discriminators and metrics share."""
+
+from functools import lru_cache
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..timing import SAMPLE_RATE
+
+HOPS_PER_WINDOW = 4
+# Below this amplitude two sounds count as equal: -100 dB of a full-scale sine, about the noise of 16-bit samples.
+FLOOR = 1e-5
+
+
+def spectrum(waveform: Tensor, window: int) -> Tensor:
+    """Complex spectra [B,F,T] of [B,1,N], Hann windows of `window` samples a quarter apart; a sine keeps its size."""
+    hann = torch.hann_window(window, dtype=waveform.dtype, device=waveform.device)
+    frames = torch.stft(
+        rearrange(waveform, "B 1 N -> B N"), window, window // HOPS_PER_WINDOW, window=hann, center=True,
+        pad_mode="constant", return_complex=True,
+    )
+    return frames * (2 / hann.sum())
+
+
+def mel_bands(window: int) -> int:
+    """Mel bands that a window of so many samples resolves: 5, 10, 20, ... 320 for 32, 64, 128, ... 2048."""
+    return window * 5 // 32
+
+
+def log_mel(magnitudes: Tensor) -> Tensor:
+    """log10 of the mel bands [B,M,T] of spectral magnitudes [B,F,T], not below log10 of `FLOOR`."""
+    window = 2 * (magnitudes.shape[1] - 1)
+    return torch.log10((mel_filters(window).to(magnitudes) @ magnitudes).clamp(min=FLOOR))
+
+
+@lru_cache(maxsize=None)
+def mel_filters(window: int, sample_rate: int = SAMPLE_RATE) -> Tensor:
+    """Triangles [M,F] of height 1, evenly spaced from 0 Hz to half the sample rate on O'Shaughnessy's mel scale.
+
+    At least half a bin wide, so that low bands narrower than the spacing of the bins do not fall between them.
+    """
+    frequencies = torch.linspace(0, sample_rate / 2, window // 2 + 1, dtype=torch.float64)
+    top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, dtype=torch.float64))
+    edges = 700 * (10 ** (torch.linspace(0, top, mel_bands(window) + 2, dtype=torch.float64) / 2595) - 1)
+    low, centre, high = (edges[i : i + mel_bands(window), None] for i in range(3))
+    spacing = sample_rate / window
+    rising = (frequencies - centre) / (centre - low).clamp(min=spacing) + 1
+    falling = (centre - frequencies) / (high - centre).clamp(min=spacing) + 1
+    return torch.minimum(rising, falling).clamp(min=0).float()

@@ -1,0 +1,107 @@
+"""Settings from files and arguments, and what is said when they do not fit."""
+
+import sys
+
+import pytest
+
+from hunyuan_foley_core.train.command import CONFIGS
+from hunyuan_foley_core.train.config import LoopConfig, OptimiserConfig, build, differences, read_settings
+from hunyuan_foley_core.train.dac_vae import CodecConfig
+from hunyuan_foley_core.train.errors import TrainingError
+
+TEXT = """
+name = "a # b"  # a comment
+[optimiser]
+learning_rate = 1e-3
+betas = [0.8, 0.99]   # two of them
+weight_decay = 0
+clip = 1.0
+[deep.er]
+flag = true
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_sections_values_and_comments(file):
+    settings = read_settings(file)
+    assert settings["name"] == "a # b" and settings["deep"] == {"er": {"flag": True}}
+    assert build(OptimiserConfig, settings["optimiser"]) == OptimiserConfig(1e-3, (0.8, 0.99), 0.0, 1.0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_files_are_toml_and_read_alike(path):
+    import tomllib
+
+    assert read_settings(path) == tomllib.loads(path.read_text())
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("dac_vae*.toml")), ids=lambda path: path.stem)
+def test_shipped_codecs_are_whole_and_of_the_latent_rate(path):
+    config = build(CodecConfig, read_settings(path))
+    assert config.model.hop == 960 and sorted(config.model.encoder_rates) == sorted(config.model.decoder_rates)
+
+
+def test_arguments_lie_over_the_file(file):
+    words = ["optimiser.clip=0.5", "name=rain", "deep.er.flag=false", "optimiser.betas=[0.9, 0.95]"]
+    settings = read_settings(file, words)
+    assert settings["optimiser"]["clip"] == 0.5 and settings["name"] == "rain"
+    assert settings["deep"]["er"]["flag"] is False and settings["optimiser"]["betas"] == [0.9, 0.95]
+
+
+@pytest.mark.parametrize("word, message", [
+    ("optimiser.clap=1", "`optimiser.clap`.*mean `optimiser.clip`"),
+    ("nonsense", "`nonsense`.*key = value"),
+    ("name.inner=1", "`name` is a value"),
+])
+def test_wrong_arguments(file, word, message):
+    with pytest.raises(TrainingError, match=message):
+        read_settings(file, [word])
+
+
+@pytest.mark.parametrize("line", ["clip", "clip = ", "clip = one", "clip = 1 2", "= 3"])
+def test_wrong_lines_are_numbered(tmp_path, line):
+    path = tmp_path / "run.toml"
+    path.write_text(f"# first\n{line}\n")
+    with pytest.raises(TrainingError, match="Line 2 of run.toml"):
+        read_settings(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(TrainingError, match="no file"):
+        read_settings(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"clip": "much"}, "`o.clip` is 'much'.*float"),
+    ({"clip": True}, "`o.clip` is True.*float"),
+    ({"betas": 0.9}, "`o.betas` is 0.9.*list"),
+    ({"betas": [0.9, "x"]}, "`o.betas` is 'x'.*float"),
+    ({"momentum": 0.9}, "no setting `o.momentum`"),
+])
+def test_values_that_do_not_fit(file, change, message):
+    with pytest.raises(TrainingError, match=message):
+        build(OptimiserConfig, read_settings(file)["optimiser"] | change, "o.")
+
+
+def test_all_missing_settings_are_named():
+    with pytest.raises(TrainingError, match="lacks betas, weight_decay, clip"):
+        build(OptimiserConfig, {"learning_rate": 0.1})
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"schedule": "linear"}, {"ema": 1.0}, {"keep": 0}, {"seed": -1}])
+def test_impossible_loops_are_refused(change):
+    settings = read_settings(CONFIGS / "dac_vae_tiny.toml")["loop"]
+    with pytest.raises(TrainingError, match=f"loop.{next(iter(change))}"):
+        build(LoopConfig, settings | change)
+
+
+def test_differences_are_named_with_both_values():
+    old, new = {"a": 1, "b": {"c": 2, "d": 3}, "gone": 5}, {"a": 1, "b": {"c": 4, "d": 3}, "more": 6}
+    assert differences(old, new) == {"b.c": (2, 4), "gone": (5, None), "more": (None, 6)}
