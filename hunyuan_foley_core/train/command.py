@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from .config import build, read_settings
 from .dac_vae import CodecConfig, CodecObjective
 from .errors import TrainingError
@@ -33,11 +35,19 @@ def run(config_file: str, overrides: list[str], callback: Callback | None = None
 
 def train_codec(settings: dict, callback: Callback | None) -> Path:
     config = build(CodecConfig, settings)
+    _check_device(config.device)
     source, validation = split(config.data, config.model.hop, config.loop.seed)
     return train(
         CodecObjective(config), source, config.loop, Path(config.out),
         settings=settings, validation=validation, callback=callback,
     )
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # unknown to torch, or not in this machine or build
+        raise TrainingError(f"The device is {name!r}: {error}.", "Expected one that is here, such as cpu.") from error
 
 
 TASKS: dict[str, Callable[[dict, Callback | None], Path]] = {"dac_vae": train_codec}

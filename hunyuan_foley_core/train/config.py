@@ -53,12 +53,9 @@ class LoopConfig:
     seed: int
 
     def __post_init__(self):
-        for name in ("steps", "accumulate", "log_every", "validate_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"loop.{name} is {getattr(self, name)}.", "Expected 1 or more.", "Change it.")
-        for name in ("warmup_steps", "validation_batches", "seed"):
-            if getattr(self, name) < 0:
-                raise TrainingError(f"loop.{name} is {getattr(self, name)}.", "Expected 0 or more.", "Change it.")
+        counts = ("steps", "accumulate", "log_every", "validate_every", "validation_batches", "save_every", "keep")
+        at_least(self, "loop", 1, *counts)
+        at_least(self, "loop", 0, "warmup_steps", "seed")
         if self.schedule not in SCHEDULES:
             known = ", ".join(SCHEDULES)
             raise TrainingError(f"loop.schedule is {self.schedule!r}.", f"Known are {known}.", "Change it.")
@@ -78,6 +75,19 @@ class OptimiserConfig:
     betas: tuple[float, ...]
     weight_decay: float
     clip: float
+
+    def __post_init__(self):
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            given = list(self.betas)
+            raise TrainingError(f"betas is {given}.", "Expected two numbers from 0 to below 1.", "Change it.")
+
+
+def at_least(config: Any, section: str, least: int, *names: str) -> None:
+    """Raises TrainingError if a field of a config dataclass is below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            value = getattr(config, name)
+            raise TrainingError(f"{section}.{name} is {value}.", f"Expected {least} or more.", "Change it.")
 
 
 def read_settings(path: Path, overrides: list[str] = ()) -> Settings:

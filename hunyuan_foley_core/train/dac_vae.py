@@ -4,19 +4,24 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .. import media
 from ..config import DACVAEConfig
+from ..timing import LATENT_HOP, SAMPLE_RATE
 from ..vae.dac import DACVAE, ResidualUnit
 from . import losses, metrics
 from .config import LoopConfig, OptimiserConfig
 from .discriminators import Discriminators
+from .errors import TrainingError
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .sounds import SoundConfig
 
 INITIALISATION_STREAM = 2
+PREVIEWS = 4
 # Without these the many residual branches add up until the final tanh sits at +-1 and has no gradient.
 BRANCH_SCALE, OUTPUT_SCALE = 0.1, 0.02
 # At the start the latents of noise at this level have a standard deviation of 1 and the posterior's own noise is small
@@ -68,6 +73,23 @@ class CodecConfig:
     optimiser: OptimiserConfig
     adversary: AdversaryConfig
     loop: LoopConfig
+
+    def __post_init__(self):
+        rates = (self.model.encoder_rates, self.model.decoder_rates)
+        if {math.prod(side) for side in rates} != {LATENT_HOP}:
+            raise TrainingError(
+                f"model.encoder_rates and model.decoder_rates are {list(rates[0])} and {list(rates[1])}.",
+                f"Each list multiplied must give {LATENT_HOP} samples a latent frame.", "Change them.",
+            )
+        if self.model.decoder_dim % 2 ** len(rates[1]):
+            raise TrainingError(
+                f"model.decoder_dim is {self.model.decoder_dim}.", "It is halved once for each of the decoder's rates.",
+                f"Use a multiple of {2 ** len(rates[1])}.",
+            )
+        if any(window < 32 or window % 32 for window in self.losses.windows) or not self.losses.windows:
+            raise TrainingError(
+                f"losses.windows is {list(self.losses.windows)}.", "Expected multiples of 32.", "Try [128, 512, 2048]."
+            )
 
 
 def initialise(vae: DACVAE, generator: torch.Generator) -> None:
@@ -141,6 +163,13 @@ class CodecObjective:
             "level_error_db": metrics.level_error(decoded, waveform).mean().item(),
             **metrics.latent_statistics(mean, logvar),
         }
+
+    def preview(self, batch: Batch, generator: torch.Generator, folder: Path) -> None:
+        """The first sounds of the batch as they are and as they come out."""
+        for index, waveform in enumerate(batch["waveform"][:PREVIEWS].to(self.config.device)):
+            decoded = self.vae.synthesise(self.vae.posterior(waveform[None])[0])[0]
+            media.write_audio(folder / f"{index}-original.flac", waveform.cpu(), SAMPLE_RATE)
+            media.write_audio(folder / f"{index}-decoded.flac", decoded.cpu(), SAMPLE_RATE)
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         sizes = json.dumps(asdict(self.config.model))

@@ -63,6 +63,9 @@ class Objective(Protocol):
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Figures on a held-out batch."""
 
+    def preview(self, batch: Batch, generator: torch.Generator, folder: Path) -> None:
+        """Writes something to listen to or look at, made from a held-out batch, into `folder`."""
+
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors and metadata of the file that inference loads."""
 
@@ -100,7 +103,7 @@ def train(
     """Trains until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
 
     Args:
-        source: training batches by number; each number is asked for once.
+        source: training batches by number.
         settings: all settings of the run, kept in the checkpoints to compare with when it goes on.
         validation: held-out batches by number; None: no validation.
         callback: called after each update with (done, of, newest figures); may raise to stop.
@@ -137,7 +140,8 @@ def train(
                 log.write(step, figures | {"seconds": time.perf_counter() - started})
             if validation is not None and step % config.validate_every == 0:
                 with average.applied():
-                    log.write(step, {"validation": _validate(objective, validation, config)})
+                    previews = folder / "previews" / f"step-{step:08d}"
+                    log.write(step, {"validation": _validate(objective, validation, config, previews)})
             stop = _stopped_by(interrupts, callback, (step, config.steps, figures))
             if stop is not None or step == config.steps or step % config.save_every == 0:
                 save()
@@ -213,8 +217,13 @@ def _not_finite(what: str, value: Tensor, step: int, clips) -> TrainingError:
 
 
 @torch.no_grad()
-def _validate(objective: Objective, validation: Source, config: LoopConfig) -> dict[str, float]:
-    """The mean of every figure over the held-out batches, with the same random numbers each time."""
+def _validate(objective: Objective, validation: Source, config: LoopConfig, previews: Path) -> dict[str, float]:
+    """The mean of every figure over the held-out batches, with the same random numbers each time.
+
+    Previews of the first batch go into the folder `previews`.
+    """
+    previews.mkdir(parents=True, exist_ok=True)
+    objective.preview(validation(0), seeded(config.seed, VALIDATION_STREAM, 0), previews)
     results = [
         objective.validate(validation(number), seeded(config.seed, VALIDATION_STREAM, number))
         for number in range(config.validation_batches)
@@ -274,9 +283,11 @@ def _resume(folder: Path, phases, optimisers, average: Average, settings: Settin
     if not written:
         return 0
     state = checkpoints.load(written[-1])
-    _compare(state["settings"], settings, written[-1])
+    both = phases.keys() & state["parameters"].keys()  # a phase new to the run begins as it is
+    fits = all(_shapes(phases[name].parameters) == _shapes(state["parameters"][name]) for name in both)
+    _compare(state["settings"], settings, fits, written[-1])
     with torch.no_grad():
-        for name in phases.keys() & state["parameters"].keys():  # a phase new to the run begins as it is
+        for name in both:
             for key, value in state["parameters"][name].items():
                 phases[name].parameters[key].copy_(value)
             optimisers[name].load_state_dict(state["optimisers"][name])
@@ -285,15 +296,19 @@ def _resume(folder: Path, phases, optimisers, average: Average, settings: Settin
     return state["step"]
 
 
-def _compare(old: Settings, new: Settings, checkpoint: Path) -> None:
-    """Refuses settings under which a checkpoint means nothing; tells of the other changes."""
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _compare(old: Settings, new: Settings, fits: bool, checkpoint: Path) -> None:
+    """Refuses settings under which a checkpoint means nothing or does not fit; tells of the other changes."""
     changed = differences(old, new)
-    lines = [f"{name} from {before!r} to {after!r}" for name, (before, after) in changed.items()]
-    if any(name.split(".")[0] in FIXED for name in changed):
+    lines = "; ".join(f"{name} from {before!r} to {after!r}" for name, (before, after) in changed.items())
+    if not fits or any(name.split(".")[0] in FIXED for name in changed):
         raise TrainingError(
-            f"The run in {checkpoint.parent} was begun with other settings; changed: {'; '.join(lines)}.",
-            f"Going on needs the same {' and '.join(FIXED)}.",
+            f"The run in {checkpoint.parent} was begun with other settings; changed: {lines or 'none known'}.",
+            f"Going on needs the same {' and '.join(FIXED)}, and weights of the same shapes.",
             "Put these back, or choose another folder with out=...",
         )
     if changed:
-        logger.warning("Going on from %s with changed settings: %s.", checkpoint.name, "; ".join(lines))
+        logger.warning("Going on from %s with changed settings: %s.", checkpoint.name, lines)

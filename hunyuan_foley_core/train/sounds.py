@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from .. import media
 from ..errors import MediaError
 from ..timing import SAMPLE_RATE
+from .config import at_least
 from .errors import TrainingError
 from .loop import Batch, seeded
 
@@ -33,6 +34,9 @@ class SoundConfig:
     held_out: int
     batch: int
     frames: int
+
+    def __post_init__(self):
+        at_least(self, "data", 1, "batch", "frames")
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def test_a_missing_file(tmp_path):
     ({"clip": True}, "`o.clip` is True.*float"),
     ({"betas": 0.9}, "`o.betas` is 0.9.*list"),
     ({"betas": [0.9, "x"]}, "`o.betas` is 'x'.*float"),
+    ({"betas": [0.9]}, "betas is .0.9.*two numbers"),
     ({"momentum": 0.9}, "no setting `o.momentum`"),
 ])
 def test_values_that_do_not_fit(file, change, message):
@@ -95,11 +96,13 @@ def test_all_missing_settings_are_named():
         build(OptimiserConfig, {"learning_rate": 0.1})
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"schedule": "linear"}, {"ema": 1.0}, {"keep": 0}, {"seed": -1}])
-def test_impossible_loops_are_refused(change):
+@pytest.mark.parametrize("name, value", [
+    ("steps", 0), ("schedule", "linear"), ("ema", 1.0), ("keep", 0), ("seed", -1), ("validation_batches", 0),
+])
+def test_impossible_loops_are_refused(name, value):
     settings = read_settings(CONFIGS / "dac_vae_tiny.toml")["loop"]
-    with pytest.raises(TrainingError, match=f"loop.{next(iter(change))}"):
-        build(LoopConfig, settings | change)
+    with pytest.raises(TrainingError, match=f"loop.{name} is '?{value}"):
+        build(LoopConfig, settings | {name: value})
 
 
 def test_differences_are_named_with_both_values():

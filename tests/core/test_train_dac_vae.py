@@ -219,6 +219,7 @@ def test_the_command_trains_a_vae_that_inference_loads(folder, tmp_path, capsys)
     tensors, sizes = checkpoint.read_state_dict(Path(last) / "weights.safetensors")
     assert sizes["latent_channels"] == 4 and sizes["encoder_rates"] == [8, 6, 5, 4] and len(tensors) > 100
     lines = read(tmp_path / "metrics.jsonl")
+    assert len(list((tmp_path / "previews" / "step-00000004").glob("0-*.flac"))) == 2
     assert "discriminators.loss" in lines[-2] and "discriminators.loss" not in lines[0]
 
 
@@ -236,6 +237,11 @@ def test_the_command_goes_on_and_tells_what_changed(folder, tmp_path, capsys, ca
     (["dac_vae_tiny", "loop.step=3"], "`loop.step`.*mean `loop.steps`"),
     (["dac_vae_tiny", "task=video"], "task is 'video'.*dac_vae"),
     (["dac_vae_tiny", "data.folder=/nowhere"], "nowhere has no sound"),
+    (["dac_vae_tiny", "data.batch=0"], "data.batch is 0"),
+    (["dac_vae_tiny", "device=cupboard"], "device is 'cupboard'"),
+    (["dac_vae_tiny", "model.encoder_rates=[8, 5, 5, 4]"], "encoder_rates.*must give 960"),
+    (["dac_vae_tiny", "model.decoder_dim=24"], "decoder_dim is 24.*multiple of 16"),
+    (["dac_vae_tiny", "losses.windows=[100]"], "losses.windows is .100"),
 ])
 def test_mistakes_give_one_paragraph(words, message, capsys):
     assert cli.main(["train", *words]) == 1

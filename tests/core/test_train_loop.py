@@ -51,6 +51,9 @@ class Toy:
         draw = torch.randn((), generator=generator).item()
         return {"error": (self.line(batch["x"]) - batch["y"]).abs().mean().item(), "draw": draw}
 
+    def preview(self, batch, generator, folder):
+        (folder / "line.txt").write_text(str(self.line.weight.tolist()))
+
     def export(self):
         return self.line.state_dict(), {"config": json.dumps({"width": 4})}
 
@@ -147,6 +150,15 @@ def test_a_phase_may_join_later(tmp_path):
     assert not torch.equal(both.critic.weight, begun)
 
 
+def test_weights_of_other_shapes_are_refused(tmp_path):
+    run(tmp_path, config=replace(LOOP, steps=4))
+    wider = Toy()
+    wider.critic = ops.Linear(5, 1)
+    wider.phases[1] = replace(wider.phases[1], parameters=dict(wider.critic.named_parameters()))
+    with pytest.raises(TrainingError, match="critic_width from None to 5.*weights of the same shapes"):
+        run(tmp_path, wider, settings=SETTINGS | {"critic_width": 5})
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     run(tmp_path)
     newest = checkpoints.found(tmp_path)[-1]
@@ -227,7 +239,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="step 8 cannot be written.*No space left"):
         run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["step-00000004"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["previews", "step-00000004"]
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -256,6 +268,12 @@ def test_validation_draws_the_same_each_time(tmp_path):
     run(tmp_path)
     draws = [line["validation"]["draw"] for line in figures(tmp_path) if "validation" in line]
     assert len(draws) == 3 and len(set(draws)) == 1
+
+
+def test_previews_are_made_with_the_averaged_weights(tmp_path):
+    run(tmp_path, config=replace(LOOP, steps=4))
+    averaged = load_file(checkpoints.found(tmp_path)[-1] / "weights.safetensors")["weight"]
+    assert (tmp_path / "previews" / "step-00000004" / "line.txt").read_text() == str(averaged.tolist())
 
 
 def test_two_batches_make_the_update_of_one_of_both(tmp_path):
