@@ -1,5 +1,5 @@
-"""Clips to train and score on. Nothing that makes sound for a user imports this."""
+"""A small world of synthetic clips to train and score on. Nothing that makes sound for a user imports this."""
 
-from .world import Clip, make_clip, write_clip
+from .world import Clip, make_clip, write_clip, write_sounds
 
-__all__ = ["Clip", "make_clip", "write_clip"]
+__all__ = ["Clip", "make_clip", "write_clip", "write_sounds"]

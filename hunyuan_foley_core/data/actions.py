@@ -11,8 +11,8 @@ from .scene import Actor, Body, Camera, Event, Part, Scene
 
 SILENT_SHARE = 0.1
 MARGIN = 0.08  # seconds from either end of the clip within which nothing hits
-SPACING = 0.09  # seconds between any two hits
-_REBOUND = 0.5  # m/s below which a thing stays down; what bounces at that speed is back after 0.1 s
+SPACING = 0.1  # seconds between any two hits
+_REBOUND = 0.6  # m/s below which a thing stays down; what bounces at that speed is back after 0.12 s
 _SHARES = {"drop": 0.4, "hammer": 0.25, "knock": 0.15, "roll": 0.2}
 _DOORS = ("wood", "metal", "glass")
 _STILL = (0.0, 0.0, 0.0)
@@ -25,6 +25,7 @@ class Stage:
 
     Attributes:
         x: metres from the middle.
+        spread: metres from there within which it may begin; less where others act beside it.
         depth: metres from the camera.
         half: half the width in metres that every picture shows at this depth.
         top: height in metres that every picture shows.
@@ -32,9 +33,14 @@ class Stage:
 
     seconds: float
     x: float
+    spread: float
     depth: float
     half: float
     top: float
+
+    def inside(self, x: float, reach: float) -> float:
+        """The place nearest to `x` where something that reaches so far to either side is seen whole."""
+        return float(np.clip(x, reach - self.half, self.half - reach))
 
     def event(self, time: float, speed: float, x: float, material: str, action: str) -> Event:
         return Event(float(time), float(speed), math.hypot(x, self.depth), material, action)
@@ -45,12 +51,12 @@ def make_scene(seed: int, seconds: float) -> Scene:
     rng = np.random.default_rng([seed, 0])
     camera, depth = _camera(rng)
     if rng.random() < SILENT_SHARE:
-        return Scene(seed, seconds, camera, (rest(rng, _stage(rng, camera, depth, seconds, 0.0)),))
+        return Scene(seed, seconds, camera, (rest(rng, _stage(rng, camera, depth, seconds)),))
     actors: list[Actor] = []
     count = 1 + int(rng.random() < 0.25) + int(rng.random() < seconds / 30)
-    centres = rng.permutation([0.0] if count == 1 else np.linspace(-0.3, 0.3, count))
+    centres = rng.permutation(np.linspace(-0.3, 0.3, count)) if count > 1 else [0.0]
     for centre in centres:
-        _add(rng, actors, _stage(rng, camera, depth, seconds, float(centre)))
+        _add(rng, actors, _stage(rng, camera, depth, seconds, float(centre), spread=0.25 / count))
     return Scene(seed, seconds, camera, tuple(actors))
 
 
@@ -61,10 +67,10 @@ def _camera(rng) -> tuple[Camera, float]:
     return Camera(focal, (floor - horizon) * depth / focal, horizon, depth * rng.uniform(1.25, 1.7)), depth
 
 
-def _stage(rng, camera: Camera, depth: float, seconds: float, centre: float) -> Stage:
+def _stage(rng, camera: Camera, depth: float, seconds: float, centre: float = 0.0, spread: float = 0.25) -> Stage:
     depth *= rng.uniform(0.95, 1.1)
     metres = depth / camera.focal  # that fill the shorter side of the picture
-    return Stage(seconds, centre * metres, depth, metres / 2, camera.height + camera.horizon * metres)
+    return Stage(seconds, centre * metres, spread * metres, depth, metres / 2, camera.height + camera.horizon * metres)
 
 
 def _add(rng, actors: list[Actor], stage: Stage) -> None:
@@ -90,7 +96,7 @@ def drop(rng, stage: Stage, material: str) -> Actor:
     size, ball = _size(rng, stage), rng.random() < 0.65
     part = _thing(rng, material, size, ball)
     bounce = rng.uniform(*MATERIALS[material].restitution) * (1.0 if ball else 0.6)
-    x = stage.x + rng.uniform(-0.5, 0.5) * (stage.half - size)
+    x = stage.inside(stage.x + rng.uniform(-1, 1) * stage.spread, size)
     speed = -math.copysign(rng.uniform(0.0, 0.5), x) if ball else 0.0
     height = rng.uniform(0.35, 1.0) * max(stage.top - 2 * size, 0.5)
     release = rng.uniform(0.0, 0.6 * stage.seconds)
@@ -150,7 +156,7 @@ def hammer(rng, stage: Stage, material: str, misses: bool = False) -> Actor:
     block = _thing(rng, material, size, False)
     length, head = rng.uniform(0.5, 0.75) * stage.half, rng.uniform(0.09, 0.14) * stage.half
     strokes = _strokes(rng, stage.seconds, (1.0, 6.0), length, 0.6)
-    x, side = stage.x + rng.uniform(-0.2, 0.2) * stage.half, rng.choice([-1.0, 1.0])
+    x, side = stage.inside(stage.x + rng.uniform(-0.4, 0.4) * stage.spread, size), rng.choice([-1.0, 1.0])
     above = 2 * block.half_height + head + (0.6 * head if misses else 0.0)
     # The hand stays where it is and the head comes down on the block as the handle turns level.
     pivot, short = (x + side * length, above), (0.3 if misses else 0.0)
@@ -173,7 +179,7 @@ def knock(rng, stage: Stage, material: str, misses: bool = False) -> Actor:
     width = rng.uniform(0.16, 0.28) * stage.half
     side, tone = rng.choice([-1.0, 1.0]), rng.random()
     height = min(0.47 * stage.top, 0.95)
-    x = stage.x - side * 0.3 * stage.half
+    x = stage.inside(stage.x - side * 0.3 * stage.half, width)
     door = (
         Part(width, height, 0.01, material, tone),
         Part(0.62 * width, 0.34 * height, 0.02, material, 1 - tone, 0.0, 0.5 * height),
@@ -205,7 +211,8 @@ def rest(rng, stage: Stage) -> Actor:
         return knock(rng, stage, material, misses=True)
     size, ball = _size(rng, stage), rng.random() < 0.5
     part = _thing(rng, material, size, ball)
-    body = Body((part,), Path.still(stage.x + rng.uniform(-0.5, 0.5) * stage.half, part.half_height), stage.depth)
+    x = stage.inside(stage.x + rng.uniform(-1, 1) * stage.spread, size)
+    body = Body((part,), Path.still(x, part.half_height), stage.depth)
     return Actor("rest", "ball" if ball else "block", material, size, (body,))
 
 

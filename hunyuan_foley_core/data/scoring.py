@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..timing import SAMPLE_RATE
+from .filters import band_amplitudes
 
 _WINDOW, _HOP = 1024, 240  # samples: 21 ms and 5 ms
 _BANDS = 40
-_LOWEST, _HIGHEST = 60.0, 18_000.0  # Hz
 _FLOOR = 3e-3  # amplitude at which a band begins to count; the room's noise stays below
 _LAG = 3  # hops over which loudness must rise
 _REACH = 8  # hops to either side within which an onset is the strongest
 _AROUND = 24  # the same for the middle it must stand out from
-_RISE = 0.1  # by how much (mean over the bands, in nepers)
+_RISE = 0.12  # by how much (mean over the bands, in nepers)
+_EDGE = 4  # hops at either end, which the windows reach over, that hold no onset
 _DELAY = 0.0013  # seconds by which the strongest rise comes after the onset, measured
 
 
@@ -113,13 +114,8 @@ def _flux(waveform: np.ndarray) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
     window = np.hanning(_WINDOW).astype(np.float32)
     spectrum = np.abs(np.fft.rfft(frames * window, axis=1)) / window.sum()
-    loudness = np.log1p(_band_sums(spectrum) / _FLOOR)
+    loudness = np.log1p(band_amplitudes(spectrum, _BANDS) / _FLOOR)
     before = np.pad(loudness, ((_LAG, 0), (0, 0)), mode="edge")[:-_LAG]
-    return np.maximum(loudness - before, 0).mean(axis=1)
-
-
-def _band_sums(spectrum: np.ndarray) -> np.ndarray:
-    """Root of the power in bands of equal ratio: [frames, bins] to [frames, bands]."""
-    edges = np.geomspace(_LOWEST, _HIGHEST, _BANDS + 1) * _WINDOW / SAMPLE_RATE
-    starts = np.unique(np.round(edges).astype(int))
-    return np.sqrt(np.add.reduceat(spectrum[:, : starts[-1]] ** 2, starts[:-1], axis=1))
+    rise = np.maximum(loudness - before, 0).mean(axis=1)
+    rise[:_EDGE] = rise[-_EDGE:] = 0
+    return rise

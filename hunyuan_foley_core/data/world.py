@@ -1,7 +1,7 @@
 """Clips of the small world: picture, sound, caption, and the truth about them."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -16,11 +16,13 @@ from ..errors import InputError
 from ..timing import SAMPLE_RATE
 from .actions import make_scene
 from .captions import caption
+from .plain import PlainRenderer
 from .render import Renderer
 from .scene import Event, Scene
 from .sound import scene_sound
 
 BAND_LIMITED_SHARE = 1 / 3
+LOOKS = ("full", "neutral", "plain")
 _SMALLEST = 16  # pixels
 
 
@@ -35,7 +37,7 @@ class Clip:
         caption: without any bandwidth tag.
         tagged: whether the sound reaches above 16 kHz, so that its caption is to carry the tag.
         scene: what happens; together with `events` the truth, for scoring only.
-        neutral: whether all materials are painted the same.
+        look: one of LOOKS.
     """
 
     fps: float
@@ -44,7 +46,7 @@ class Clip:
     caption: str
     tagged: bool
     scene: Scene
-    neutral: bool = False
+    look: str = "full"
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -62,8 +64,10 @@ class Clip:
         return np.arange(max(round(self.scene.seconds * self.fps), 1)) / self.fps
 
     @cached_property
-    def _renderer(self) -> Renderer:
-        return Renderer(self.scene, self.size, self.neutral)
+    def _renderer(self) -> Renderer | PlainRenderer:
+        if self.look == "plain":
+            return PlainRenderer(self.scene, self.size)
+        return Renderer(self.scene, self.size, neutral=self.look == "neutral")
 
     def frame(self, time: float) -> torch.Tensor:
         """uint8 [3, height, width] at any moment in seconds."""
@@ -75,20 +79,21 @@ class Clip:
 
 
 def make_clip(
-    seed: int, seconds: float, fps: float = 25.0, size: tuple[int, int] = (128, 128), *, neutral: bool = False
+    seed: int, seconds: float, fps: float = 25.0, size: tuple[int, int] = (128, 128), *, look: str = "full"
 ) -> Clip:
     """The clip of a seed. Its scene, sound and caption depend on `seed` and `seconds` alone.
 
     Args:
         seed: 0 or more.
         size: height and width in pixels.
-        neutral: paint all materials the same, so that only the caption tells them apart.
+        look: "full"; "neutral", where all materials are painted the same, so that only the caption tells them apart;
+            or "plain", flat shapes on one colour from another renderer.
     """
-    _check(seed, seconds, fps, size)
+    _check(seed, seconds, fps, size, look)
     scene = make_scene(seed, float(seconds))
     band_limited = np.random.default_rng([seed, 5]).random() < BAND_LIMITED_SHARE
     waveform = torch.from_numpy(scene_sound(scene, band_limited))
-    return Clip(float(fps), tuple(size), waveform, caption(scene), not band_limited, scene, neutral)
+    return Clip(float(fps), tuple(size), waveform, caption(scene), not band_limited, scene, look)
 
 
 def write_clip(clip: Clip, path) -> None:
@@ -106,6 +111,16 @@ def write_clip(clip: Clip, path) -> None:
     media.write_audio(path.with_suffix(".wav"), clip.waveform[None], SAMPLE_RATE)
 
 
+def write_sounds(folder, seeds: Iterable[int], seconds: float) -> None:
+    """Write the sounds alone, as FLAC named by seed, to train a codec on; those already there are kept."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        path = folder / f"{seed:08d}.flac"
+        if not path.exists():
+            media.write_audio(path, make_clip(seed, seconds).waveform[None], SAMPLE_RATE)
+
+
 def _write_picture(clip: Clip, path: Path) -> None:
     rate = Fraction(clip.fps).limit_denominator(1001)
     with av.open(str(path), "w") as container:
@@ -120,10 +135,12 @@ def _write_picture(clip: Clip, path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def _check(seed: int, seconds: float, fps: float, size: tuple[int, int]) -> None:
+def _check(seed: int, seconds: float, fps: float, size: tuple[int, int], look: str) -> None:
     if seed < 0 or not (0.1 <= seconds < float("inf")) or not (0 < fps < float("inf")) or min(size) < _SMALLEST:
         raise InputError(
             f"A clip was asked for with seed {seed}, {seconds} s, {fps} frames/s and {size} pixels.",
             f"The seed must not be negative, the length at least 0.1 s, the rate above 0, sides at least {_SMALLEST}.",
             "Change what lies outside.",
         )
+    if look not in LOOKS:
+        raise InputError(f"A clip was to look {look!r}.", f"Known looks are {', '.join(LOOKS)}.", "Choose one of them.")

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hunyuan_foley_core import media
-from hunyuan_foley_core.data import make_clip, scoring, write_clip
+from hunyuan_foley_core.data import make_clip, scoring, write_clip, write_sounds
 from hunyuan_foley_core.data.actions import MARGIN, SPACING
 from hunyuan_foley_core.data.captions import ADJECTIVES
+from hunyuan_foley_core.data.listening import MaterialClassifier
 from hunyuan_foley_core.data.materials import MATERIALS
 from hunyuan_foley_core.data.motion import Path
 from hunyuan_foley_core.errors import InputError
@@ -175,10 +176,22 @@ def test_captions_name_material_and_action(clips):
 
 
 def test_a_neutral_picture_hides_the_material():
-    clip, neutral = make_clip(6, SECONDS), make_clip(6, SECONDS, neutral=True)
+    clip, neutral = make_clip(6, SECONDS), make_clip(6, SECONDS, look="neutral")
     assert clip.caption == neutral.caption and clip.waveform.equal(neutral.waveform)
     change = (clip.frame(0).int() - neutral.frame(0).int()).abs().amax(dim=0) > 20
     assert 0.01 < change.float().mean() < 0.3
+
+
+def test_the_plain_picture_shows_the_same_motion(clips):
+    """Where the two renderers see something move between two moments, they mostly agree."""
+    for clip in (clip for clip in clips[:30] if clip.events):
+        plain = make_clip(clip.scene.seed, SECONDS, size=(64, 64), look="plain")
+        time = clip.events[0].time
+        moved, moved_plain = (
+            (c.frame(time).int() - c.frame(time - 0.08).int()).abs().amax(dim=0) > 12 for c in (clip, plain)
+        )
+        assert plain.waveform.equal(clip.waveform)
+        assert (moved & moved_plain).sum() > 0.3 * moved_plain.sum() > 0
 
 
 def test_a_clip_is_written_and_read_back(tmp_path):
@@ -193,10 +206,25 @@ def test_a_clip_is_written_and_read_back(tmp_path):
     assert score.f1 == 1 and score.true
 
 
+def test_sounds_are_written_once(tmp_path):
+    write_sounds(tmp_path / "sounds", [5, 6], 1.0)
+    first, second = sorted((tmp_path / "sounds").iterdir())
+    waveform, _ = media.read_audio(second)
+    assert (waveform[0] - make_clip(6, 1.0).waveform).abs().max() < 1e-6
+    stamp = first.stat().st_mtime_ns
+    write_sounds(tmp_path / "sounds", [5], 1.0)
+    assert first.stat().st_mtime_ns == stamp
+
+
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"seconds": 0.0}, {"fps": 0.0}, {"size": (8, 128)}])
 def test_wrong_requests_are_named(wrong):
     with pytest.raises(InputError, match="must not be negative"):
         make_clip(**{"seed": 1, "seconds": 2.0, **wrong})
+
+
+def test_unknown_looks_are_named():
+    with pytest.raises(InputError, match="full, neutral, plain"):
+        make_clip(1, 2.0, look="shiny")
 
 
 def test_odd_sizes_cannot_be_written(tmp_path):
@@ -210,6 +238,14 @@ def test_onsets_of_true_sounds_are_found(clips):
     score = scoring.total([scoring.compare(a, b, 0.03) for a, b in zip(found, true, strict=True)])
     assert score.f1 >= 0.98 and score.median_offset < 0.005
     assert scoring.chance(found, true, 0.03) < 0.15
+
+
+def test_materials_are_told_apart_by_ear(clips):
+    classifier = MaterialClassifier(clips[:90])
+    assert classifier.accuracy(clips[90:]) > 0.9
+    assert classifier(clips[0].waveform.numpy(), []) == []
+    with pytest.raises(InputError, match="no hit"):
+        MaterialClassifier([])
 
 
 @pytest.mark.parametrize("found, true, matched", [
