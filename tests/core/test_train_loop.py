@@ -231,12 +231,13 @@ def test_it_runs_in_any_thread(tmp_path):
 # Checkpoints
 
 
-def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+@pytest.mark.parametrize("module, stage", [(torch, "save"), (checkpoints.os, "rename")])
+def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch, module, stage):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     run(tmp_path, config=replace(LOOP, steps=4))
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(module, stage, full)
     with pytest.raises(TrainingError, match="step 8 cannot be written.*No space left"):
         run(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["previews", "step-00000004"]
@@ -288,6 +289,9 @@ def test_two_batches_make_the_update_of_one_of_both(tmp_path):
     halves = run(tmp_path / "halves", Plain(), config=replace(LOOP, accumulate=2))
     whole = run(tmp_path / "whole", Plain(), batches=both)
     torch.testing.assert_close(halves.line.weight, whole.line.weight)
+    norms = [[line["line.gradient"] for line in read(tmp_path / name / "metrics.jsonl") if "line.gradient" in line]
+             for name in ("halves", "whole")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
 def test_gradients_are_clipped_and_their_norm_is_reported(tmp_path):
