@@ -85,7 +85,7 @@ class Renderer:
             return
         rows, columns = _pixels(window)
         edge = 1 - np.hypot((columns - column) / across, (rows - row) / down)
-        cover = np.clip(edge * across / (2 + 0.6 * gap * scale), 0, 1) * (0.5 / (1 + 1.5 * gap))
+        cover = np.clip(edge * across / (1 + 0.2 * across + 0.6 * gap * scale), 0, 1) * (0.5 / (1 + 1.5 * gap))
         _mix(picture[(slice(None), *window)], np.zeros(3, np.float32), cover)
 
     def _part(self, picture: np.ndarray, part: Part, x: float, y: float, angle: float, depth: float) -> None:
