@@ -24,8 +24,8 @@ INITIALISATION_STREAM = 2
 PREVIEWS = 4
 # Without these the many residual branches add up until the final tanh sits at +-1 and has no gradient.
 BRANCH_SCALE, OUTPUT_SCALE = 0.1, 0.02
-# At the start the latents of noise at this level have a standard deviation of 1 and the posterior's own noise is small
-# beside it, so that the decoder has something to learn from.
+# Sound at this level has activations and latents near 1 at the start. Far below 1 Snake is the identity, and a linear
+# encoder cannot tell how loud a noise is. The posterior's own noise starts small beside its mean.
 TYPICAL_LEVEL, INITIAL_LOGVAR = 0.05, -4.0
 
 
@@ -106,6 +106,7 @@ def initialise(vae: DACVAE, generator: torch.Generator) -> None:
             if isinstance(unit, ResidualUnit):
                 unit.block[-1].weight.mul_(BRANCH_SCALE)
         vae.decoder.model[-2].weight.mul_(OUTPUT_SCALE)
+        vae.encoder.block[0].weight.div_(TYPICAL_LEVEL)
         channels = vae.config.latent_channels
         noise = TYPICAL_LEVEL * torch.randn(1, 1, 50 * vae.config.hop, generator=generator)
         vae.quant_conv.weight[:channels].div_(vae.posterior(noise)[0].std())

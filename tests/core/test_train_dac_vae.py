@@ -84,6 +84,8 @@ def test_at_the_start_latents_have_scale_one_and_the_output_is_quiet():
     mean, logvar = vae.posterior(sound)
     decoded = vae.synthesise(mean)
     assert 0.7 < mean.std() < 1.4 and logvar.unique().tolist() == [-4.0]
+    first = vae.encoder.block[0](sound)
+    assert 0.5 < first.std() < 2  # where Snake is not just the identity
     assert 1e-4 < decoded.std() and decoded.abs().max() < 0.5
 
 
