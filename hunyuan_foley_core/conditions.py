@@ -21,7 +21,7 @@ DEFAULT_NEGATIVE_PROMPT = "noisy, harsh"
 
 # One frame is 1024 tokens and one segment 1568, enough to keep a processor busy. Measured over 15 s of 1080p, encoding
 # takes 250 MB with these numbers and 340 MB with twice as many, in the same time.
-VISUAL_BATCH = 2  # frames per SigLIP2 call
+VISUAL_BATCH = 1  # frames per SigLIP2 call; one is 1024 tokens, a second takes 40 MB more
 SYNC_BATCH = 1  # segments per Synchformer call
 
 ProgressCallback = Callable[[float], None]  # seconds of video encoded so far; raising cancels
