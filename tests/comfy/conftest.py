@@ -39,5 +39,8 @@ def server(comfyui, base):
     """A running ComfyServer on the CPU, shared by all tests: leave its queue empty."""
     from comfy_server import ComfyServer
 
-    with ComfyServer(comfyui, base) as server:
-        yield server
+    # torch.compile's shared cache may hold what a run with other headers or another compiler left there.
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TORCHINDUCTOR_CACHE_DIR", str(base / "inductor"))
+        with ComfyServer(comfyui, base) as server:
+            yield server
