@@ -1,6 +1,6 @@
 """From pictures and words to the features that condition the transformer.
 
-Pictures come as a stream and are never held whole: each is resized when it arrives, encoded with a few others, and dropped.
+Pictures come as a stream and are never held whole: each is resized when it arrives, encoded, and dropped.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .encoders.clap import ClapTextEncoder
-from .encoders.preprocess import siglip2_pixels, synchformer_pixels
+from .encoders.preprocess import synchformer_pixels
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
 from .errors import MediaError
@@ -18,11 +18,6 @@ from .timing import SEGMENT_FRAMES, SEGMENT_HOP, TEXT_TOKENS, seconds_of_sync_fr
 
 BANDWIDTH_TAG = "high-quality"
 DEFAULT_NEGATIVE_PROMPT = "noisy, harsh"
-
-# One frame is 1024 tokens and one segment 1568, enough to keep a processor busy. Measured over 15 s of 1080p, encoding
-# takes 250 MB with these numbers and 340 MB with twice as many, in the same time.
-VISUAL_BATCH = 1  # frames per SigLIP2 call; one is 1024 tokens, a second takes 40 MB more
-SYNC_BATCH = 1  # segments per Synchformer call
 
 ProgressCallback = Callable[[float], None]  # seconds of video encoded so far; raising cancels
 
@@ -51,33 +46,27 @@ class VideoFeatures:
 
 
 class VisualStream:
-    """Collects frames at 8 fps into SigLIP2 features; a repeated frame is encoded once."""
+    """Turns frames at 8 fps into SigLIP2 features; a repeated frame is encoded once.
+
+    One frame at a time: 15 s of 1080p peak at 266 MB above the models, with two at a time at 300 MB (scripts/bench.py).
+    """
 
     def __init__(self, siglip2: SigLIP2VisionTower, **where):
-        self.siglip2, self.where = siglip2, where
-        self.pending, self.repeats, self.features = [], [], []
+        self.siglip2, self.where, self.features = siglip2, where, []
 
     def push(self, image: Tensor, repeats: int) -> None:
-        if not repeats:
-            return
-        self.pending.append(siglip2_pixels(image[None], self.siglip2.config.image_size)[0])
-        self.repeats.append(repeats)
-        if len(self.pending) == VISUAL_BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.pending:
-            encoded = self.siglip2.encode_frames(torch.stack(self.pending), **self.where)
-            self.features.append(encoded.repeat_interleave(torch.tensor(self.repeats), dim=0))
-            self.pending, self.repeats = [], []
+        if repeats:
+            self.features.append(self.siglip2.encode_frames(image[None], **self.where).expand(repeats, -1))
 
     def finish(self) -> Tensor:
-        self.flush()
         return torch.cat(self.features)[None]
 
 
 class SyncStream:
-    """Collects frames at 25 fps into segments of 16, hop 8, and those into Synchformer features."""
+    """Collects frames at 25 fps into segments of 16, hop 8, and each of those into Synchformer features.
+
+    One segment at a time: on a CPU a second one takes some 60 MB more and no less time.
+    """
 
     def __init__(self, synchformer: SynchformerVisualTower, **where):
         self.synchformer, self.where = synchformer, where
@@ -90,17 +79,16 @@ class SyncStream:
         for _ in range(repeats):
             self.pending.append(pixels)
             self.frames += 1
-            if len(self.pending) == SEGMENT_FRAMES + (SYNC_BATCH - 1) * SEGMENT_HOP:
-                self.flush()
+            if len(self.pending) == SEGMENT_FRAMES:
+                self.encode()
+                self.pending = self.pending[SEGMENT_HOP:]
 
-    def flush(self) -> None:
+    def encode(self) -> None:
         self.features.append(self.synchformer.encode_frames(torch.stack(self.pending), **self.where))
-        segments = (len(self.pending) - SEGMENT_FRAMES) // SEGMENT_HOP + 1
-        self.pending = self.pending[segments * SEGMENT_HOP:]
 
     def finish(self) -> Tensor:
-        if len(self.pending) >= SEGMENT_FRAMES or not self.features:
-            self.flush()
+        if not self.features:  # a clip shorter than a segment, which the encoder holds at its last frame
+            self.encode()
         return torch.cat(self.features)[None]
 
 

@@ -135,10 +135,6 @@ class SynchformerConfig:
     image_size: int
     time_steps: int
 
-    @property
-    def segment_frames(self) -> int:
-        return self.time_steps * self.tubelet_size
-
     @classmethod
     def from_state_dict(cls, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> "SynchformerConfig":
         shapes = Shapes(tensors, "Synchformer visual tower")

@@ -17,6 +17,10 @@ from .timing import MAX_SECONDS, latent_frames
 Progress = Callable[[str, float, float], None]  # (stage, done, total); raising cancels
 
 DEFAULT_SECONDS = 8.0
+FIELDS = {
+    checkpoint.TRANSFORMER: "transformer", checkpoint.VAE: "vae", checkpoint.CLAP: "clap",
+    checkpoint.SIGLIP2: "siglip2", checkpoint.SYNCHFORMER: "synchformer",
+}
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,11 @@ def find_model_files(folder: str | Path, **chosen: str | Path | None) -> ModelFi
     for path in filter(None, chosen.values()):
         if not Path(path).is_file():
             raise CheckpointError(f"There is no file {path}.", "Expected a model file.", "Check the folder and the name.")
-    names = {
-        id(component): name for name, component in (
-            ("transformer", checkpoint.TRANSFORMER), ("vae", checkpoint.VAE), ("clap", checkpoint.CLAP),
-            ("siglip2", checkpoint.SIGLIP2), ("synchformer", checkpoint.SYNCHFORMER),
-        )
-    }
     found: dict[str, list[Path]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in checkpoint.SUFFIXES):
         component = checkpoint.identify(_keys(path))
         if component is not None:
-            found.setdefault(names[id(component)], []).append(path)
+            found.setdefault(FIELDS[component], []).append(path)
     found["tokenizer"] = sorted(folder.rglob(checkpoint.TOKENIZER_FILE))
     return ModelFiles(**{
         field.name: Path(chosen[field.name]) if chosen.get(field.name) else _only(field, found.get(field.name, []), folder)
