@@ -1,5 +1,6 @@
 """Spectra of waveforms [B,1,N]: the ground that losses, discriminators and metrics share."""
 
+import math
 from functools import lru_cache
 
 import torch
@@ -36,15 +37,26 @@ def log_mel(magnitudes: Tensor) -> Tensor:
 
 @lru_cache(maxsize=None)
 def mel_filters(window: int, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Triangles [M,F] of height 1, evenly spaced from 0 Hz to half the sample rate on O'Shaughnessy's mel scale.
+    """The bands [M,F] that a window resolves, from 0 Hz to half the sample rate.
 
     At least half a bin wide, so that low bands narrower than the spacing of the bins do not fall between them.
     """
+    return triangles(mel_bands(window), window, sample_rate, 0, sample_rate / 2, sample_rate / window)
+
+
+def triangles(
+    bands: int, window: int, sample_rate: int, lowest: float, highest: float, narrowest: float = 0.0
+) -> Tensor:
+    """Triangles [bands,F] of height 1 over the bins of a spectrum, evenly spaced on O'Shaughnessy's mel scale.
+
+    Args:
+        lowest, highest: in Hz, where the first begins and the last ends.
+        narrowest: in Hz, the least that a triangle's sides stretch.
+    """
     frequencies = torch.linspace(0, sample_rate / 2, window // 2 + 1, dtype=torch.float64)
-    top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, dtype=torch.float64))
-    edges = 700 * (10 ** (torch.linspace(0, top, mel_bands(window) + 2, dtype=torch.float64) / 2595) - 1)
-    low, centre, high = (edges[i : i + mel_bands(window), None] for i in range(3))
-    spacing = sample_rate / window
-    rising = (frequencies - centre) / (centre - low).clamp(min=spacing) + 1
-    falling = (centre - frequencies) / (high - centre).clamp(min=spacing) + 1
+    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (lowest, highest))
+    edges = 700 * (10 ** (torch.linspace(low, high, bands + 2, dtype=torch.float64) / 2595) - 1)
+    left, centre, right = (edges[i : i + bands, None] for i in range(3))
+    rising = (frequencies - centre) / (centre - left).clamp(min=narrowest) + 1
+    falling = (centre - frequencies) / (right - centre).clamp(min=narrowest) + 1
     return torch.minimum(rising, falling).clamp(min=0).float()
