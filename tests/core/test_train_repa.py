@@ -105,5 +105,5 @@ def test_a_frame_does_not_depend_on_its_clip(log_mel):
 
 def test_no_teacher_and_unknown_teachers():
     assert build_teacher("none") is None
-    with pytest.raises(TrainingError, match="'clap'.*Known are none, log_mel"):
+    with pytest.raises(TrainingError, match="'clap'.*Known are none, log_mel, atst"):
         build_teacher("clap")

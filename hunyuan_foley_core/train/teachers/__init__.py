@@ -6,9 +6,10 @@ from typing import Protocol
 from torch import Tensor
 
 from ..errors import TrainingError
+from .atst import ATSTTeacher
 from .log_mel import LogMelTeacher
 
-TEACHERS = ("none", "log_mel")
+TEACHERS = ("none", "log_mel", "atst")
 
 
 class Teacher(Protocol):
@@ -29,11 +30,22 @@ class Teacher(Protocol):
 def build_teacher(name: str, path: str | Path | None = None, device: str = "cpu") -> Teacher | None:
     """The teacher of a name, None for "none".
 
+    Args:
+        path: of the checkpoint, for "atst".
+
     Raises:
-        TrainingError: an unknown name.
+        TrainingError: an unknown name, or no path where one is needed.
+        CheckpointError: a file that does not hold this teacher.
     """
     if name == "none":
         return None
     if name == "log_mel":
         return LogMelTeacher(device)
+    if name == "atst":
+        if not path:
+            raise TrainingError(
+                "The teacher atst has no file.", "Expected the checkpoint of ATST-Frame base or small.",
+                "Download it by the links in github.com/Audio-WestlakeU/audiossl and give its path.",
+            )
+        return ATSTTeacher(path, device)
     raise TrainingError(f"The teacher is {name!r}.", f"Known are {', '.join(TEACHERS)}.", "Change its name.")
