@@ -16,7 +16,7 @@ _REACH = 8  # hops to either side within which an onset is the strongest
 _AROUND = 24  # the same for the middle it must stand out from
 _RISE = 0.12  # by how much (mean over the bands, in nepers)
 _EDGE = 4  # hops at either end, which the windows reach over, that hold no onset
-_DELAY = 0.0013  # seconds by which the strongest rise comes after the onset, measured
+_DELAY = 0.0014  # seconds by which the strongest rise comes after the onset, measured
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,32 @@ def onsets(waveform: np.ndarray) -> np.ndarray:
     rise = _flux(np.asarray(waveform, dtype=np.float32))
     near = np.lib.stride_tricks.sliding_window_view(np.pad(rise, _REACH), 2 * _REACH + 1)
     wide = np.lib.stride_tricks.sliding_window_view(np.pad(rise, _AROUND, mode="reflect"), 2 * _AROUND + 1)
-    peaks = (rise >= near.max(axis=1)) & (rise > np.median(wide, axis=1) + _RISE)
-    return np.flatnonzero(peaks) * _HOP / SAMPLE_RATE - _DELAY
+    peaks = np.flatnonzero((rise >= near.max(axis=1)) & (rise > np.median(wide, axis=1) + _RISE))
+    # The top of the parabola through a peak and its neighbours: to half a millisecond, where a hop is five.
+    before, top, after = rise[peaks - 1], rise[peaks], rise[peaks + 1]
+    shift = 0.5 * (after - before) / np.maximum(2 * top - before - after, 1e-9)
+    return (peaks + shift) * _HOP / SAMPLE_RATE - _DELAY
 
 
-def compare(found: Sequence[float], true: Sequence[float], tolerance: float) -> OnsetScore:
-    """Pairs of a found and a true time that are at most `tolerance` seconds apart, each used once, as many as can be.
+def pairs(found: Sequence[float], true: Sequence[float], tolerance: float) -> list[tuple[int, int]]:
+    """Places in both lists, each in order, of times that are at most `tolerance` seconds apart.
 
-    Taking the earliest of both lists that fit is optimal, since both are in order.
+    Each is used once, as many as can be: taking the earliest of both lists that fit is optimal.
     """
-    found, true = sorted(found), sorted(true)
-    offsets, i, j = [], 0, 0
+    together, i, j = [], 0, 0
     while i < len(found) and j < len(true):
         offset = found[i] - true[j]
         if abs(offset) <= tolerance:
-            offsets.append(float(offset))
+            together.append((i, j))
         i, j = i + (offset <= tolerance), j + (offset >= -tolerance)
-    return OnsetScore(len(offsets), len(found), len(true), tuple(offsets))
+    return together
+
+
+def compare(found: Sequence[float], true: Sequence[float], tolerance: float) -> OnsetScore:
+    """How well two lists of times agree, by their `pairs`."""
+    found, true = sorted(found), sorted(true)
+    offsets = tuple(float(found[i] - true[j]) for i, j in pairs(found, true, tolerance))
+    return OnsetScore(len(offsets), len(found), len(true), offsets)
 
 
 def total(scores: Sequence[OnsetScore]) -> OnsetScore:
@@ -101,11 +110,17 @@ def levels(waveform: np.ndarray, times: Sequence[float], length: float = 0.05) -
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's, for values without ties; NaN below two of them."""
-    if len(a) < 2:
+    """Spearman's; NaN below two values or where all are the same."""
+    ranks = _ranks(a), _ranks(b)
+    if len(a) < 2 or min(np.ptp(order) for order in ranks) == 0:
         return float("nan")
-    ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    """Places in ascending order; equal values share the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which]
 
 
 def _flux(waveform: np.ndarray) -> np.ndarray:
