@@ -49,6 +49,7 @@ def nodes(comfy):
         model=load("nodes.comfy_model"), loading=load("nodes.load_model"), cache=load("nodes.prepared_cache"),
         vae=load("nodes.comfy_vae"), folders=load("nodes.folders"), errors=load("hunyuan_foley_core.errors"),
         sampling=load("hunyuan_foley_core.sampling"), checkpoint=load("hunyuan_foley_core.checkpoint"),
+        lora=load("hunyuan_foley_core.lora"), training=load("hunyuan_foley_core.train.lora"),
     )
 
 
@@ -179,6 +180,46 @@ def test_lora_is_merged_into_linear_and_convolution(comfy, run, nodes, path, pat
     plain = run(patcher, steps=10)
     assert relative(sampled, expected) < 0.01  # the patched weights are stored in bf16
     assert relative(sampled, plain) > 0.1
+
+
+def test_the_stock_lora_loader_does_what_our_merge_does(comfy, run, nodes, path, base, features):
+    """In float32, with a LoRA from our training code on every layer; B is filled as training would."""
+    import nodes as stock
+    from safetensors.torch import save_file
+
+    whole = {key: value.float() for key, value in nodes.checkpoint.read_state_dict(path)[0].items()}
+    exact, generator = base / "models" / "foley" / "exact.safetensors", torch.Generator().manual_seed(5)
+    for folder in ("foley", "loras"):
+        (base / "models" / folder).mkdir(exist_ok=True)
+    save_file(whole, exact)
+    trained = nodes.checkpoint.load_transformer(exact)
+    parameters = nodes.training.add_lora(trained, "all", rank=4, alpha=3.0, rslora=True, generator=generator)
+    for name, parameter in parameters.items():
+        if name.endswith("lora_B"):
+            parameter.data.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    lora = nodes.training.lora_state_dict(trained)
+    save_file(lora, base / "models" / "loras" / "ours.safetensors")
+    patcher = nodes.loading.load_foley_model(str(exact))
+    (patched,) = stock.LoraLoaderModelOnly().load_lora_model_only(patcher, "ours.safetensors", 0.7)
+    assert len(patched.patches) == len(parameters) // 2
+
+    merged = nodes.checkpoint.load_transformer(exact)
+    nodes.lora.merge(merged, lora, 0.7)
+    plain, sampled = run(patcher), run(patched)
+    expected = nodes.sampling.sample(
+        merged, features.noise, text=features.text, negative_text=features.negative,
+        visual=features.visual, sync=features.sync, steps=4,
+    )
+    assert patched.model.diffusion_model.dtype == torch.float32
+    assert relative(sampled, expected) < 1e-5
+    assert relative(sampled, plain) > 0.05
+    # Each weight on its own, with the patches applied as they are when sampling.
+    with torch.inference_mode():
+        patched.patch_model()
+        state = patched.model.diffusion_model.state_dict()
+        for key, value in merged.state_dict().items():
+            torch.testing.assert_close(state[key], value, atol=1e-5, rtol=1e-5)
+        patched.unpatch_model()
 
 
 def test_lora_hooks_go_past_the_cache(comfy, run, nodes, path, patcher, conditions):
