@@ -75,7 +75,7 @@ class SyncStream:
     def push(self, image: Tensor, repeats: int) -> None:
         if not repeats:
             return
-        pixels = synchformer_pixels(image[None])[0]
+        pixels = synchformer_pixels(image[None], self.synchformer.config.image_size)[0]
         for _ in range(repeats):
             self.pending.append(pixels)
             self.frames += 1

@@ -172,9 +172,13 @@ class FoleyTransformer(nn.Module):
             )
         return self.final_layer(audio)
 
-    def forward(self, latents: Tensor, timestep: Tensor, *, text: Tensor, visual: Tensor, sync: Tensor) -> Tensor:
+    def forward(
+        self, latents: Tensor, timestep: Tensor, *, text: Tensor, visual: Tensor, sync: Tensor,
+        call_block: CallBlock = call_directly,
+    ) -> Tensor:
         """Velocity [B, C, L] for latents [B, C, L] at model time timestep [B], under text, visual and sync features."""
-        return self.denoise(latents, timestep, self.prepare(text, visual, sync, latents.shape[-1]))
+        prepared = self.prepare(text, visual, sync, latents.shape[-1])
+        return self.denoise(latents, timestep, prepared, call_block=call_block)
 
     def check_conditions(self, text: Tensor, visual: Tensor, sync: Tensor) -> None:
         expected = dict(text=self.config.text_dim, visual=self.config.visual_dim, sync=self.config.sync_dim)

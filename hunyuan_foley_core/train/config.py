@@ -56,9 +56,7 @@ class LoopConfig:
         counts = ("steps", "accumulate", "log_every", "validate_every", "validation_batches", "save_every", "keep")
         at_least(self, "loop", 1, *counts)
         at_least(self, "loop", 0, "warmup_steps", "seed")
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise TrainingError(f"loop.schedule is {self.schedule!r}.", f"Known are {known}.", "Change it.")
+        one_of("loop.schedule", self.schedule, SCHEDULES)
         if not 0 <= self.ema < 1:
             raise TrainingError(f"loop.ema is {self.ema}.", "Expected 0 up to but not including 1.", "Try 0.999.")
 
@@ -88,6 +86,12 @@ def at_least(config: Any, section: str, least: int, *names: str) -> None:
         if getattr(config, name) < least:
             value = getattr(config, name)
             raise TrainingError(f"{section}.{name} is {value}.", f"Expected {least} or more.", "Change it.")
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises TrainingError unless a setting is one of the words it may be."""
+    if value not in known:
+        raise TrainingError(f"{name} is {value!r}.", f"Known are {', '.join(known)}.", "Change it.")
 
 
 def read_settings(path: Path, overrides: list[str] = ()) -> Settings:

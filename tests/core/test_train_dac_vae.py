@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hunyuan_foley_core import checkpoint, cli, media
 from hunyuan_foley_core.config import DACVAEConfig
 from hunyuan_foley_core.train import checkpoints, loop
 from hunyuan_foley_core.train.command import CONFIGS
 from hunyuan_foley_core.train.config import build, read_settings
-from hunyuan_foley_core.train.dac_vae import CodecConfig, CodecObjective, initialise, sample
+from hunyuan_foley_core.train.dac_vae import CodecConfig, CodecObjective, initialise, normalise_latents
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.sounds import Sounds, scan, split
@@ -100,10 +101,34 @@ def test_equal_seeds_begin_alike():
         assert not all(torch.equal(p, differs.parameters[name]) for name, p in ours.parameters.items())
 
 
-def test_a_draw_has_the_posterior_s_mean_and_spread():
-    mean, logvar = torch.full((1, 1, 20_000), 3.0), torch.full((1, 1, 20_000), math.log(0.25))
-    draw = sample(mean, logvar, loop.seeded(0))
-    assert draw.mean().item() == pytest.approx(3, abs=0.02) and draw.std().item() == pytest.approx(0.5, abs=0.02)
+def test_normalising_changes_the_latents_and_not_the_sound():
+    vae = CodecObjective(config()).vae
+    sounds = [torch.stack([burst(number), burst(number + 1)]) for number in (0, 2)]
+    before = [vae.synthesise(vae.posterior(sound)[0]) for sound in sounds]
+    spread = vae.posterior(sounds[0])[1] - 2 * torch.cat([vae.posterior(s)[0] for s in sounds]).std().log()
+    normalise_latents(vae, sounds)
+    latents = torch.cat([vae.posterior(sound)[0] for sound in sounds])
+    assert latents.mean((0, 2)).abs().max() < 1e-5 and latents.std().item() == pytest.approx(1, rel=1e-2)
+    assert (vae.posterior(sounds[0])[1] - spread).abs().max() < 0.1
+    for sound, was in zip(sounds, before):
+        assert torch.allclose(vae.synthesise(vae.posterior(sound)[0]), was, atol=1e-5)
+
+
+def test_a_frozen_encoder_stays_as_it_was(tmp_path):
+    start = tmp_path / "start.safetensors"
+    first = CodecObjective(config())
+    save_file(first.vae.state_dict(), start)
+    frozen = CodecObjective(config("loop.seed=1", f"start={start}", "freeze_encoder=true"))
+    assert set(frozen.phases[0].parameters) == {
+        key for key in first.vae.state_dict() if key.startswith(("decoder.", "post_quant_conv."))
+    }
+    batch = {"waveform": torch.stack([burst(0), burst(1)])}
+    for _, loss, _ in frozen.losses(batch, 0, loop.seeded(0)):
+        loss.backward()
+    assert frozen.vae.encoder.block[0].weight.grad is None and took_gradient(frozen.phases[0])
+    assert torch.equal(frozen.vae.encoder.block[0].weight, first.vae.encoder.block[0].weight)
+    with pytest.raises(TrainingError, match="Make the two agree"):
+        CodecObjective(config(f"start={start}", "model.latent_channels=6"))
 
 
 def took_gradient(phase: loop.Phase) -> bool:
@@ -219,7 +244,7 @@ def test_the_command_trains_a_vae_that_inference_loads(folder, tmp_path, capsys)
     sound = burst(9)[None]
     assert vae.decode(vae.encode(sound)[0]).shape == sound.shape
     tensors, sizes = checkpoint.read_state_dict(Path(last) / "weights.safetensors")
-    assert sizes["latent_channels"] == 4 and sizes["encoder_rates"] == [8, 6, 5, 4] and len(tensors) > 100
+    assert sizes["latent_channels"] == 4 and sizes["encoder_rates"] == [8, 5, 4, 3, 2] and len(tensors) > 100
     lines = read(tmp_path / "metrics.jsonl")
     assert len(list((tmp_path / "previews" / "step-00000004").glob("0-*.flac"))) == 2
     assert "discriminators.loss" in lines[-2] and "discriminators.loss" not in lines[0]
@@ -242,7 +267,7 @@ def test_the_command_goes_on_and_tells_what_changed(folder, tmp_path, capsys, ca
     (["dac_vae_tiny", "data.batch=0"], "data.batch is 0"),
     (["dac_vae_tiny", "device=cupboard"], "device is 'cupboard'"),
     (["dac_vae_tiny", "model.encoder_rates=[8, 5, 5, 4]"], "encoder_rates.*must give 960"),
-    (["dac_vae_tiny", "model.decoder_dim=24"], "decoder_dim is 24.*multiple of 16"),
+    (["dac_vae_tiny", "model.decoder_dim=24"], "decoder_dim is 24.*multiple of 32"),
     (["dac_vae_tiny", "losses.windows=[100]"], "losses.windows is .100"),
 ])
 def test_mistakes_give_one_paragraph(words, message, capsys):
