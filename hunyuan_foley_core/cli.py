@@ -8,39 +8,15 @@ from pathlib import Path
 
 import torch
 
-from . import media
+from . import cli_data, media
 from .conditions import DEFAULT_NEGATIVE_PROMPT
 from .convert import DTYPES, convert
 from .errors import FoleyError
 from .pipeline import ModelFiles, Settings, find_model_files, generate
+from .progress import ProgressBar
 from .timing import SAMPLE_RATE
 
 SOUND_SUFFIXES = (".wav", ".flac")
-BAR_WIDTH = 30
-
-
-class ProgressBar:
-    """One line on stderr, rewritten in place on a terminal and written once per stage elsewhere."""
-
-    def __init__(self):
-        self.stage, self.live = None, sys.stderr.isatty()
-
-    def __call__(self, stage: str, done: float, total: float) -> None:
-        share = min(1.0, done / total) if total else 1.0
-        if stage != self.stage:
-            self.close()
-            self.stage = stage
-            if not self.live:
-                sys.stderr.write(f"{stage} ...\n")
-        if self.live:
-            filled = round(share * BAR_WIDTH)
-            sys.stderr.write(f"\r{stage:20} [{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {share:4.0%}")
-        sys.stderr.flush()
-
-    def close(self) -> None:
-        if self.live and self.stage is not None:
-            sys.stderr.write("\n")
-        self.stage = None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
     _add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
     _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors"))
+    cli_data.add_world(commands.add_parser("world", help="write clips of the synthetic world to train on"))
+    cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
     _add_train(commands.add_parser("train", help="train a network, or go on training it"))
     return root
 
@@ -149,13 +127,18 @@ def run_train(args: argparse.Namespace) -> Path:
         progress.close()
 
 
+RUN = {
+    "generate": run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
+    "train": run_train,
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; 0 when it worked, 1 after a message the user can act on, 130 when interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     args = parser().parse_args(argv)
-    run = {"generate": run_generate, "convert": run_convert, "train": run_train}[args.command]
     try:
-        sys.stdout.write(f"{run(args)}\n")
+        sys.stdout.write(f"{RUN[args.command](args)}\n")
     except FoleyError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from . import checkpoint, media
 from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_text_pair, encode_video
+from .encoders.siglip2 import SigLIP2VisionTower
+from .encoders.synchformer import SynchformerVisualTower
 from .errors import CheckpointError, InputError
 from .sampling import make_noise, sample
 from .timing import MAX_SECONDS, latent_frames
@@ -68,11 +70,12 @@ def _keys(path: Path) -> list[str]:
         return []
 
 
-def find_model_files(folder: str | Path, **chosen: str | Path | None) -> ModelFiles:
+def find_model_files(folder: str | Path, *, optional: tuple[str, ...] = (), **chosen: str | Path | None) -> ModelFiles:
     """Finds each network under a folder by what the files hold, whatever they are called.
 
     Args:
         folder: searched with its subfolders.
+        optional: fields of `ModelFiles` that the caller does without; None where nothing is found.
         chosen: paths by field of `ModelFiles` that are taken as they are.
 
     Raises:
@@ -91,15 +94,16 @@ def find_model_files(folder: str | Path, **chosen: str | Path | None) -> ModelFi
             found.setdefault(FIELDS[component], []).append(path)
     found["tokenizer"] = sorted(folder.rglob(checkpoint.TOKENIZER_FILE))
     return ModelFiles(**{
-        field.name: Path(chosen[field.name]) if chosen.get(field.name) else _only(field, found.get(field.name, []), folder)
+        field.name: Path(chosen[field.name])
+        if chosen.get(field.name) else _only(field, found.get(field.name, []), folder, optional)
         for field in fields(ModelFiles)
     })
 
 
-def _only(field, paths: list[Path], folder: Path) -> Path | None:
+def _only(field, paths: list[Path], folder: Path, optional: tuple[str, ...]) -> Path | None:
     if len(paths) == 1:
         return paths[0]
-    if field.name == "tokenizer":  # several encoders may bring theirs; CLAP's lies beside its weights
+    if field.name in (*optional, "tokenizer"):  # several encoders may bring theirs; CLAP's lies beside its weights
         return None
     if paths:
         raise CheckpointError(
@@ -119,19 +123,24 @@ def _stage(progress: Progress | None, name: str) -> Callable[[float, float], Non
     return lambda done, total: progress(name, done, total) if progress is not None else None
 
 
-def _video_features(
-    files: ModelFiles, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
-) -> VideoFeatures:
+def load_video_encoders(files: ModelFiles, device: str) -> tuple[SigLIP2VisionTower, SynchformerVisualTower]:
+    """Both in float32. CheckpointError if one is missing or damaged."""
     if files.siglip2 is None or files.synchformer is None:
         raise CheckpointError(
             "The SigLIP2 or the Synchformer weights are missing.", "Expected both, to see the video.",
             "The README lists the files and where they come from.",
         )
+    siglip2 = checkpoint.load_siglip2(files.siglip2, dtype=torch.float32, device=device)
+    return siglip2, checkpoint.load_synchformer(files.synchformer, dtype=torch.float32, device=device)
+
+
+def _video_features(
+    files: ModelFiles, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
+) -> VideoFeatures:
     limit = MAX_SECONDS if settings.seconds is None else settings.seconds
     total = min(limit, media.probe(video).duration or limit)
+    siglip2, synchformer = load_video_encoders(files, settings.device)
     advance = _stage(progress, "watching the video")
-    siglip2 = checkpoint.load_siglip2(files.siglip2, dtype=torch.float32, device=settings.device)
-    synchformer = checkpoint.load_synchformer(files.synchformer, dtype=torch.float32, device=settings.device)
     frames = media.stream_frames(video, max_seconds=limit, report=report)
     return encode_video(frames, siglip2, synchformer, callback=lambda seconds: advance(min(seconds, total), total))
 

@@ -102,11 +102,10 @@ def write_clip(clip: Clip, path) -> None:
     InputError for odd sizes, which H.264 does not take; MediaError if the files cannot be written.
     """
     path = Path(path)
-    if clip.size[0] % 2 or clip.size[1] % 2:
-        raise InputError(f"The frames are {clip.size[1]} x {clip.size[0]}.", "H.264 takes even sizes.", "Add a pixel.")
+    check_even(clip.size)
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.mp4"
-        _write_picture(clip, picture)
+        write_picture(clip, picture)
         media.mux(picture, clip.waveform[None], SAMPLE_RATE, path)
     media.write_audio(path.with_suffix(".wav"), clip.waveform[None], SAMPLE_RATE)
 
@@ -121,13 +120,21 @@ def write_sounds(folder, seeds: Iterable[int], seconds: float) -> None:
             media.write_audio(path, make_clip(seed, seconds).waveform[None], SAMPLE_RATE)
 
 
-def _write_picture(clip: Clip, path: Path) -> None:
+def check_even(size: tuple[int, int]) -> None:
+    """InputError unless both sides are even, as H.264 has to have them."""
+    if size[0] % 2 or size[1] % 2:
+        raise InputError(f"The frames are {size[1]} x {size[0]}.", "H.264 takes even sizes.", "Add a pixel.")
+
+
+def write_picture(clip: Clip, path: Path, preset: str = "fast") -> None:
+    """The frames alone, as H.264; "ultrafast" takes half the time and twice the room of "fast"."""
     rate = Fraction(clip.fps).limit_denominator(1001)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "fast"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": preset})
         stream.height, stream.width = clip.size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = 1 / rate
+        stream.codec_context.thread_count = 1  # frames as small as ours are coded sooner without others
         for index, image in enumerate(clip.frames()):
             frame = av.VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
             frame.pts, frame.time_base = index, 1 / rate

@@ -1,0 +1,131 @@
+"""Batches of cached clips by number, for the flow-matching objective."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .config import at_least
+from .errors import TrainingError
+from .loop import Batch, seeded
+from .shards import Cache, Place, Record, open_cache, open_shard
+
+OPEN_SHARDS = 64
+STACKED = ("mean", "logvar", "visual", "sync", "teacher")
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Which cached clips, and how many at a time.
+
+    Attributes:
+        cache: folder that `prepare` made.
+        held_out: how many videos are kept for validation, with all their clips.
+        batch: clips in a batch.
+    """
+
+    cache: str
+    held_out: int
+    batch: int
+
+    def __post_init__(self):
+        at_least(self, "data", 0, "held_out")
+        at_least(self, "data", 1, "batch")
+
+
+@dataclass(frozen=True)
+class FeatureSizes:
+    """Widths of what a cache holds; `teacher` is None where it was made without one."""
+
+    latent_channels: int
+    visual_dim: int
+    sync_dim: int
+    text_dim: int
+    teacher: int | None
+
+
+class CachedClips:
+    """Batches of random clips; the same for the same number.
+
+    All clips of a batch have the same shapes. A shape is drawn as often as clips have it, and clips of it without
+    repetition (unless there are fewer than a batch needs), so that every clip is equally likely.
+    Shards are mapped, so memory does not grow with the cache.
+
+    A batch is {"mean", "logvar": [B,C,L], "visual": [B,V,Dv], "sync": [B,S,Ds], "text": [B,T,Dt], "empty_text": [1,T,Dt],
+    "names"}, and "teacher": [B,F,Dw] if the cache has it, in float32. T is the longest caption's, as if all of them had
+    been encoded together.
+    """
+
+    def __init__(self, clips: list[tuple[Record, Place]], empty_text: Tensor, batch: int, seed: int):
+        self.clips, self.empty_text, self.batch, self.seed = clips, empty_text, batch, seed
+        by_shape = defaultdict(list)
+        for index, (record, _) in enumerate(clips):
+            by_shape[tuple((name, *record.shapes[name]) for name in STACKED if name in record.shapes)].append(index)
+        self.buckets = list(by_shape.values())
+        self.weights = torch.tensor([len(bucket) for bucket in self.buckets], dtype=torch.float64)
+        self.open_shard = lru_cache(OPEN_SHARDS)(open_shard)
+
+    def __call__(self, number: int) -> Batch:
+        generator = seeded(self.seed, number)
+        bucket = self.buckets[int(torch.multinomial(self.weights, 1, generator=generator))]
+        drawn = [self.read(bucket[at]) for at in _draw(len(bucket), self.batch, generator)]
+        return self.collate(drawn)
+
+    def read(self, index: int) -> tuple[Record, dict[str, Tensor]]:
+        record, place = self.clips[index]
+        shard = self.open_shard(place.shard)
+        return record, {name: shard.get_tensor(f"{place.number}.{name}").float() for name in record.shapes}
+
+    def collate(self, clips: list[tuple[Record, dict[str, Tensor]]]) -> Batch:
+        longest = max(len(self.empty_text) - 1, *(record.tokens for record, _ in clips))
+        names = clips[0][0].shapes.keys() & set(STACKED)
+        return {name: torch.stack([tensors[name] for _, tensors in clips]) for name in STACKED if name in names} | {
+            "text": torch.stack([pad_text(tensors["text"], longest) for _, tensors in clips]),
+            "empty_text": pad_text(self.empty_text, longest)[None],
+            "names": [record.name for record, _ in clips],
+        }
+
+    @property
+    def sizes(self) -> FeatureSizes:
+        shapes = self.clips[0][0].shapes
+        teacher = shapes["teacher"][1] if "teacher" in shapes else None
+        return FeatureSizes(shapes["mean"][0], shapes["visual"][1], shapes["sync"][1], shapes["text"][1], teacher)
+
+
+def pad_text(text: Tensor, length: int) -> Tensor:
+    """Features [T,D] whose last row is padding's, at `length` rows."""
+    return torch.cat((text[:length], text[-1:].expand(max(0, length - len(text)), -1)))
+
+
+def split(config: FeatureConfig, seed: int) -> tuple[CachedClips, CachedClips | None]:
+    """Training batches, and validation batches of videos that training never sees (None: nothing held out).
+
+    Raises:
+        TrainingError: no cache, or too few videos in it to hold out so many.
+    """
+    cache = open_cache(Path(config.cache))
+    videos = sorted({record.key for record, _ in cache.clips.values()})
+    if not config.held_out < len(videos):
+        raise TrainingError(
+            f"{config.cache} has clips of {len(videos)} videos.",
+            f"Expected more than the {config.held_out} to hold out.", "Lower data.held_out, or prepare more clips.",
+        )
+    order = torch.randperm(len(videos), generator=seeded(seed)).tolist()
+    held_out = {videos[index] for index in order[: config.held_out]}
+    training = _clips(cache, config, seed, lambda record: record.key not in held_out)
+    return training, _clips(cache, config, seed, lambda record: record.key in held_out) if held_out else None
+
+
+def _clips(cache: Cache, config: FeatureConfig, seed: int, wanted) -> CachedClips:
+    clips = sorted((clip for clip in cache.clips.values() if wanted(clip[0])), key=lambda clip: (clip[0].key, clip[0].start))
+    return CachedClips(clips, cache.empty_text(), config.batch, seed)
+
+
+def _draw(count: int, batch: int, generator: torch.Generator) -> list[int]:
+    """`batch` numbers below `count`, none twice if there are enough."""
+    if count < batch:
+        return torch.randint(count, (batch,), generator=generator).tolist()
+    return torch.randperm(count, generator=generator)[:batch].tolist()
