@@ -1,0 +1,150 @@
+"""Training a LoRA, from clips to the file that ComfyUI loads, on small random weights."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import small_weights
+import torch
+from safetensors.torch import load_file
+
+from hunyuan_foley_core import checkpoint, lora
+from hunyuan_foley_core.config import TransformerConfig
+from hunyuan_foley_core.model import FoleyTransformer
+from hunyuan_foley_core.train import checkpoints, command
+from hunyuan_foley_core.train.errors import TrainingError
+from hunyuan_foley_core.train.log import read
+from hunyuan_foley_core.train.lora_task import load_base
+from hunyuan_foley_core.train.shards import Record, ShardWriter, create_cache
+
+WIDTH, FRAMES = 128, 50
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of five clips of random numbers, as wide as the small weights."""
+    folder, generator = tmp_path_factory.mktemp("cache"), torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    create_cache(folder, {}, normal(3, WIDTH))
+    writer = ShardWriter(folder, 8)
+    for number in range(5):
+        tensors = {"mean": normal(WIDTH, FRAMES), "logvar": normal(WIDTH, FRAMES) - 4, "visual": normal(8, WIDTH),
+                   "sync": normal(16, WIDTH), "text": normal(6, WIDTH)}
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        writer.add(Record(f"clip {number}", "", f"clip {number}", "a knock", 0.0, 20_000.0, 5, shapes), tensors)
+    writer.flush()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A transformer's file of bf16 weights."""
+    path = tmp_path_factory.mktemp("base") / "base.pth"
+    state = small_weights.transformer(torch.Generator().manual_seed(0))
+    torch.save({key: value.bfloat16() for key, value in state.items()}, path)
+    return path
+
+
+def run(cache, base, out, *more, callback=None):
+    """Trains as the command line does, with small settings; returns the last checkpoint's folder."""
+    return command.run("lora_xxl", [
+        "device=cpu", f"start={base}", f"out={out}", f"data.cache={cache}", "data.batch=2", "data.held_out=1",
+        "preview.vae=", "precision=fp32", "lora.rank=4", "lora.alpha=4.0", "loop.steps=4", "loop.accumulate=1",
+        "loop.warmup_steps=1", "loop.log_every=1", "loop.validate_every=2", "loop.validation_batches=1",
+        "loop.save_every=2", "lora.save_as=fp32", *more,
+    ], callback)
+
+
+def losses(out):
+    return [line["transformer.loss"] for line in read(out / "metrics.jsonl") if "transformer.loss" in line]
+
+
+@pytest.fixture(scope="module")
+def trained(cache, base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    return out, run(cache, base, out)
+
+
+def test_what_comes_out_is_a_lora_for_the_base(trained, base, caplog):
+    out, last = trained
+    model = checkpoint.load_transformer(base, dtype=torch.float32)
+    state = lora.load(last / "weights.safetensors", model)
+    assert not caplog.records
+    assert all(value.any() for key, value in state.items() if key.endswith("lora_B.weight") and "single_blocks" in key)
+    before = model.single_blocks[1].linear1.weight.clone()
+    lora.merge(model, state)
+    assert not torch.equal(model.single_blocks[1].linear1.weight, before)
+    _, metadata = lora.read(last / "weights.safetensors")
+    assert json.loads(metadata["training"])["objective"]["visual_dropout"] == 0.4
+    assert json.loads(metadata["base"])["hidden_size"] == 128
+
+
+def test_it_learns_its_clips(cache, base, tmp_path):
+    run(cache, base, tmp_path, "loop.steps=20", "optimiser.learning_rate=5e-3", "loop.save_every=20", "data.held_out=0")
+    recorded = losses(tmp_path)
+    assert sum(recorded[-5:]) < 0.8 * sum(recorded[:5])
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(trained, cache, base, tmp_path):
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done, of, figures):
+        if done == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(cache, base, tmp_path, callback=cancel)
+    last = run(cache, base, tmp_path)
+    assert losses(tmp_path) == pytest.approx(losses(trained[0]), abs=1e-6)
+    ours, expected = (load_file(folder / "weights.safetensors") for folder in (last, trained[1]))
+    for key in expected:
+        torch.testing.assert_close(ours[key], expected[key], atol=1e-6, rtol=0)
+
+
+def test_checkpointing_changes_memory_and_not_the_run(trained, cache, base, tmp_path):
+    run(cache, base, tmp_path, "checkpointing=false", "loop.steps=2")
+    assert losses(tmp_path) == pytest.approx(losses(trained[0])[:2], abs=1e-6)
+
+
+def test_storage_and_precision_may_be_small(cache, base, tmp_path):
+    last = run(cache, base, tmp_path, "storage=fp8_e4m3fn", "precision=bf16", "loop.steps=2", "lora.save_as=bf16")
+    state = load_file(last / "weights.safetensors")
+    assert {value.dtype for value in state.values() if value.ndim} == {torch.bfloat16}
+    assert {value.dtype for value in state.values() if not value.ndim} == {torch.float32}
+    transformer = load_base(str(base), "fp8_e4m3fn", "cpu")
+    assert transformer.single_blocks[0].linear1.weight.dtype == torch.float8_e4m3fn
+    assert transformer.cond_in.linear_1.weight.dtype == torch.bfloat16
+
+
+def test_another_lora_in_the_same_folder_is_refused(trained, cache, base, tmp_path):
+    out = shutil.copytree(trained[0], tmp_path / "copy")
+    for change in ("lora.rank=8", "lora.alpha=8.0", "lora.preset=unimodal"):
+        with pytest.raises(TrainingError, match=change.partition("=")[0]):
+            run(cache, base, out, change)
+    assert checkpoints.found(out)[-1].name == trained[1].name
+
+
+def test_a_base_of_other_widths_is_refused_before_anything_runs(base, cache, tmp_path):
+    sizes = TransformerConfig.from_state_dict(torch.load(base))
+    other = dataclasses.replace(sizes, text_dim=96)
+    state = small_weights.random_state(FoleyTransformer(other, device="meta"), torch.Generator().manual_seed(0))
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(TrainingError, match="text_dim is 96.*has 128"):
+        run(cache, tmp_path / "other.pth", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change, message", [
+    ("lora.preset=everything", "lora.preset is 'everything'.*all, multimodal"),
+    ("lora.rank=0", "lora.rank is 0"),
+    ("lora.save_as=fp8", "lora.save_as is 'fp8'"),
+    ("storage=int4", "storage is 'int4'"),
+])
+def test_settings_that_mean_nothing_are_named(cache, base, tmp_path, change, message):
+    with pytest.raises(TrainingError, match=message):
+        run(cache, base, tmp_path, change)
