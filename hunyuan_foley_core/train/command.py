@@ -1,18 +1,12 @@
 """`train CONFIG [key=value ...]`: from a file of settings to a trained network."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from .config import build, read_settings
-from .dac_vae import CodecConfig, CodecObjective
-from .encoders import EncodersConfig, EncodersObjective, learn_tokenizer
+from .config import read_settings
 from .errors import TrainingError
-from .loop import Callback, train
-from .sounds import split
-from .world_clips import WorldClips, captions
+from .loop import Callback
+from .tasks import TASKS
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -33,45 +27,6 @@ def run(config_file: str, overrides: list[str], callback: Callback | None = None
     if task not in TASKS:
         raise TrainingError(f"The task is {task!r}.", f"Known are {', '.join(TASKS)}.", "Set `task` in the file.")
     return TASKS[task](settings, callback)
-
-
-def train_codec(settings: dict, callback: Callback | None) -> Path:
-    config = build(CodecConfig, settings)
-    _check_device(config.device)
-    source, validation = split(config.data, config.model.hop, config.loop.seed)
-    return train(
-        CodecObjective(config), source, config.loop, Path(config.out),
-        settings=settings, validation=validation, callback=callback,
-    )
-
-
-def train_encoders(settings: dict, callback: Callback | None) -> Path:
-    config = build(EncodersConfig, settings)
-    _check_device(config.device)
-    first, clips, held_out = config.data.first_seed, config.data.clips, config.data.held_out
-    tokenizer = Path(config.tokenizer)
-    if not tokenizer.is_file():
-        tokenizer.parent.mkdir(parents=True, exist_ok=True)
-        learn_tokenizer(captions(range(first, first + clips)), config.model.clap.vocabulary).save(str(tokenizer))
-    sizes = (config.model.siglip2.image_size, config.model.synchformer.image_size)
-    source, validation = (
-        WorldClips(seeds, config.data.seconds, config.data.batch, sizes)
-        for seeds in (range(first, first + clips), range(first - held_out, first))
-    )
-    return train(
-        EncodersObjective(config), source, config.loop, Path(config.out),
-        settings=settings, validation=validation, callback=callback,
-    )
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # unknown to torch, or not in this machine or build
-        raise TrainingError(f"The device is {name!r}: {error}.", "Expected one that is here, such as cpu.") from error
-
-
-TASKS: dict[str, Callable[[dict, Callback | None], Path]] = {"dac_vae": train_codec, "encoders": train_encoders}
 
 
 class ProgressLine:

@@ -21,7 +21,7 @@ from ..timing import SAMPLE_RATE
 from ..vae.dac import DACVAE
 from .config import LoopConfig, OptimiserConfig, one_of
 from .errors import TrainingError
-from .features import CacheConfig
+from .features import FeatureConfig
 from .loop import Batch, Phase, PhaseLoss
 from .pictures import write_spectrograms
 from .repa import Projector, alignment_loss
@@ -100,7 +100,7 @@ class FlowConfig:
     precision: str
     checkpointing: bool
     model: TransformerConfig
-    data: CacheConfig
+    data: FeatureConfig
     objective: ObjectiveConfig
     repa: RepaConfig
     preview: PreviewConfig
@@ -250,12 +250,20 @@ def initialise(transformer: FoleyTransformer, generator: torch.Generator) -> Non
 
     Blocks begin as the identity then, whatever their number.
     """
+    initialise_layers(transformer, generator)
     for name, parameter in transformer.named_parameters():
-        if name.endswith("bias") or "mod.linear" in name or "modulation" in name or name.startswith("final_layer."):
+        if "mod.linear" in name or "modulation" in name or name.startswith("final_layer."):
+            nn.init.zeros_(parameter)
+        elif name.startswith(("empty_", "sync_pos_emb", "time_in.")) and not name.endswith("bias"):
+            nn.init.normal_(parameter, std=0.02, generator=generator)
+
+
+def initialise_layers(module: nn.Module, generator: torch.Generator) -> None:
+    """Xavier-uniform weights, biases at zero, norms at one."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
             nn.init.zeros_(parameter)
         elif name.endswith("norm.weight"):
             nn.init.ones_(parameter)
-        elif name.startswith(("empty_", "sync_pos_emb", "time_in.")):
-            nn.init.normal_(parameter, std=0.02, generator=generator)
         else:
             nn.init.xavier_uniform_(parameter, generator=generator)

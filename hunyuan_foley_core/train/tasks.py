@@ -1,0 +1,133 @@
+"""What can be trained: from settings to a trained network, one function for each `task`."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ..checkpoint import load_transformer, load_vae
+from ..config import TransformerConfig
+from ..model import FoleyTransformer
+from . import features
+from .config import build
+from .dac_vae import CodecConfig, CodecObjective
+from .encoders import EncodersConfig, EncodersObjective, learn_tokenizer
+from .errors import TrainingError
+from .flow import FlowConfig, FlowObjective, initialise, initialise_layers
+from .loop import Callback, seeded, train
+from .lora_task import LoRAObjective, LoRARunConfig, load_base
+from .repa import Projector
+from .sounds import split
+from .world_clips import WorldClips, captions
+
+INITIALISATION_STREAM = 2
+
+
+def train_codec(settings: dict, callback: Callback | None) -> Path:
+    config = build(CodecConfig, settings)
+    _check_device(config.device)
+    source, validation = split(config.data, config.model.hop, config.loop.seed)
+    return train(
+        CodecObjective(config), source, config.loop, Path(config.out),
+        settings=settings, validation=validation, callback=callback,
+    )
+
+
+def train_encoders(settings: dict, callback: Callback | None) -> Path:
+    config = build(EncodersConfig, settings)
+    _check_device(config.device)
+    first, clips, held_out = config.data.first_seed, config.data.clips, config.data.held_out
+    tokenizer = Path(config.tokenizer)
+    if not tokenizer.is_file():
+        tokenizer.parent.mkdir(parents=True, exist_ok=True)
+        learn_tokenizer(captions(range(first, first + clips)), config.model.clap.vocabulary).save(str(tokenizer))
+    sizes = (config.model.siglip2.image_size, config.model.synchformer.image_size)
+    source, validation = (
+        WorldClips(seeds, config.data.seconds, config.data.batch, sizes)
+        for seeds in (range(first, first + clips), range(first - held_out, first))
+    )
+    return train(
+        EncodersObjective(config), source, config.loop, Path(config.out),
+        settings=settings, validation=validation, callback=callback,
+    )
+
+
+def train_flow(settings: dict, callback: Callback | None) -> Path:
+    config = build(FlowConfig, settings)
+    _check_device(config.device)
+    source, validation = features.split(config.data, config.loop.seed)
+    _check_widths(config.model, config.data.cache, source.sizes)
+    transformer = _transformer(config)
+    projector = _projector(config, source.sizes.teacher)
+    vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
+    trainable = dict(transformer.named_parameters())
+    return train(
+        FlowObjective(config, transformer, trainable, projector, vae), source, config.loop, Path(config.out),
+        settings=settings, validation=validation, callback=callback,
+    )
+
+
+def train_lora(settings: dict, callback: Callback | None) -> Path:
+    config = build(LoRARunConfig, settings)
+    _check_device(config.device)
+    source, validation = features.split(config.data, config.loop.seed)
+    transformer = load_base(config.start, config.storage, config.device)
+    _check_widths(transformer.config, config.data.cache, source.sizes)
+    vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
+    return train(
+        LoRAObjective(config, transformer, vae, settings), source, config.loop, Path(config.out),
+        settings=settings, validation=validation, callback=callback,
+    )
+
+
+def _transformer(config: FlowConfig) -> FoleyTransformer:
+    """The transformer to train, in float32: of the file to start from, or new."""
+    if not config.start:
+        transformer = FoleyTransformer(config.model)
+        initialise(transformer, seeded(config.loop.seed, INITIALISATION_STREAM))
+        return transformer.to(config.device)
+    transformer = load_transformer(config.start, dtype=torch.float32, device=config.device)
+    if transformer.config != config.model:
+        raise TrainingError(
+            f"{config.start} holds a transformer of {asdict(transformer.config)}.",
+            f"The section model asks for {asdict(config.model)}.", "Make the two agree.",
+        )
+    return transformer.train().requires_grad_(True)
+
+
+def _projector(config: FlowConfig, teacher: int | None) -> Projector | None:
+    repa, blocks = config.repa, config.model.num_unimodal_blocks
+    if not repa.weight:
+        return None
+    if teacher is None:
+        raise TrainingError(
+            f"repa.weight is {repa.weight}, and the cache {config.data.cache} has no features of a teacher.",
+            "Expected both or neither.", "Make the cache with --teacher, or set repa.weight=0.",
+        )
+    if not 1 <= repa.block <= blocks:
+        raise TrainingError(f"repa.block is {repa.block}.", f"Expected 1 to {blocks}, a unimodal block.", "Change it.")
+    projector = Projector(config.model.hidden_size, repa.width, teacher)
+    initialise_layers(projector, seeded(config.loop.seed, INITIALISATION_STREAM, 1))
+    return projector.to(config.device)
+
+
+def _check_widths(model: TransformerConfig, cache: str, found: features.FeatureSizes) -> None:
+    for name in ("latent_channels", "visual_dim", "sync_dim", "text_dim"):
+        if getattr(model, name) != getattr(found, name):
+            raise TrainingError(
+                f"model.{name} is {getattr(model, name)}, and the cache {cache} has {getattr(found, name)}.",
+                "Expected the same.", "Change it, or prepare the cache with the encoders this model is for.",
+            )
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # unknown to torch, or not in this machine or build
+        raise TrainingError(f"The device is {name!r}: {error}.", "Expected one that is here, such as cpu.") from error
+
+
+TASKS: dict[str, Callable[[dict, Callback | None], Path]] = {
+    "dac_vae": train_codec, "encoders": train_encoders, "flow": train_flow, "lora": train_lora,
+}
