@@ -19,10 +19,18 @@ from .errors import TrainingError
 WEIGHTS, TRAINING = "weights.safetensors", "training.pt"
 
 
+def copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as they are now, on the CPU, each in memory of its own, as safetensors wants them."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
+
+
 def save(
     folder: Path, step: int, weights: dict[str, Tensor], metadata: dict[str, str], training: dict[str, Any], keep: int
 ) -> Path:
     """Writes checkpoint `step` below `folder` and removes all but the `keep` newest.
+
+    Args:
+        weights: as from `copies`.
 
     Raises:
         TrainingError: it cannot be written; the older ones are untouched.
@@ -30,9 +38,7 @@ def save(
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        # Clones, because safetensors refuses tensors that share memory.
-        plain = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
-        save_file(plain, temporary / WEIGHTS, metadata)
+        save_file(weights, temporary / WEIGHTS, metadata)
         torch.save(training, temporary / TRAINING)
         if final.exists():
             shutil.rmtree(final)

@@ -8,6 +8,7 @@ does what it would have done without the stop.
 import logging
 import math
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints
+from . import checkpoints, sharding
 from .config import LoopConfig, OptimiserConfig, Settings, differences
 from .errors import TrainingError
 from .log import MetricsLog
@@ -34,7 +35,7 @@ Callback = Callable[[int, int, dict[str, float]], None]
 PhaseLoss = tuple[str, Tensor, dict[str, Tensor]]  # a phase's name, what it minimises, and parts of that for the record
 
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1  # so that validation never draws what training draws
-FIXED = ("task", "model")  # settings that say what the tensors in a checkpoint are
+FIXED = ("task", "model", "lora")  # settings that say what the tensors in a checkpoint are
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,25 @@ class Average:
     def update(self, step: int) -> None:
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, parameter in self.parameters.items():
-            self.values[name].lerp_(parameter, weight)
+            sharding.local(self.values[name]).lerp_(sharding.local(parameter), weight)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the parameters hold their averages."""
-        newest = {name: parameter.data for name, parameter in self.parameters.items()}
+        """Within it the parameters hold their averages, and `values` the newest weights."""
+        self._exchange()
         try:
-            for name, parameter in self.parameters.items():
-                parameter.data = self.values[name]
             yield
         finally:
-            for name, parameter in self.parameters.items():
-                parameter.data = newest[name]
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        # In place: shards are gathered from the memory they were given at first.
+        for name, parameter in self.parameters.items():
+            held, other = sharding.local(parameter), sharding.local(self.values[name])
+            before = held.clone()
+            held.copy_(other)
+            other.copy_(before)
 
 
 def train(
@@ -101,6 +108,8 @@ def train(
     settings: Settings, validation: Source | None = None, callback: Callback | None = None,
 ) -> Path:
     """Trains until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
+
+    Several processes (see `sharding`) call it alike; the first of them writes and reports.
 
     Args:
         source: training batches by number.
@@ -116,16 +125,26 @@ def train(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the update finished and a checkpoint written.
     """
     phases = {phase.name: phase for phase in objective.phases}
+    for phase in objective.phases:
+        sharding.check_sharded(phase.parameters)
     optimisers = {name: _optimiser(phase) for name, phase in phases.items()}
     average = Average(phases[objective.averaged].parameters, config.ema)
     step = _resume(folder, phases, optimisers, average, settings)
-    log, figures = MetricsLog(folder / "metrics.jsonl", step), {}
+    log, figures = MetricsLog(folder / "metrics.jsonl", step) if sharding.first() else None, {}
 
-    def save() -> Path:
+    def save() -> None:
         with average.applied():
             weights, metadata = objective.export()
-        training = _state(step, phases, optimisers, average, settings)
-        return checkpoints.save(folder, step, weights, metadata, training, config.keep)
+            weights = sharding.whole(weights)
+            kept = checkpoints.copies(weights) if sharding.first() else None
+        training = sharding.whole(_state(step, phases, optimisers, average, settings))
+        if kept is not None:
+            checkpoints.save(folder, step, kept, metadata, training, config.keep)
+        sharding.wait()
+
+    def record(line: dict[str, Any]) -> None:
+        if log is not None:
+            log.write(step, line)
 
     with deferred_interrupts() as interrupts:
         while step < config.steps:
@@ -136,13 +155,13 @@ def train(
             average.update(step)
             step += 1
             if step % config.log_every == 0:
-                figures = {name: float(value) for name, value in parts.items()}
-                log.write(step, figures | {"seconds": time.perf_counter() - started})
+                figures = {name: float(value) for name, value in sharding.means(parts).items()}
+                record(figures | {"seconds": time.perf_counter() - started})
             if validation is not None and step % config.validate_every == 0:
                 with average.applied():
                     previews = folder / "previews" / f"step-{step:08d}"
-                    log.write(step, {"validation": _validate(objective, validation, config, previews)})
-            stop = _stopped_by(interrupts, callback, (step, config.steps, figures))
+                    record({"validation": _validate(objective, validation, config, previews)})
+            stop = _stopped_by(interrupts, callback if sharding.first() else None, (step, config.steps, figures))
             if stop is not None or step == config.steps or step % config.save_every == 0:
                 save()
             if stop is not None:
@@ -177,28 +196,29 @@ def _optimiser(phase: Phase) -> torch.optim.AdamW:
 
 
 def _accumulate(objective: Objective, source: Source, step: int, config: LoopConfig) -> tuple[dict[str, Tensor], list]:
-    """Adds up the gradients of one update.
+    """Adds up the gradients of this process's share of one update; where it is sharded, FSDP takes their mean.
 
     Returns:
         The means of the losses and their parts, as `phase.part`, and the names of the clips.
     """
     parts, clips = {}, []
-    for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+    numbers = sharding.share(range(step * config.accumulate, (step + 1) * config.accumulate))
+    for number in numbers:
         batch = source(number)
         clips += batch.get("names", ())
         for phase, loss, named in objective.losses(batch, step, seeded(config.seed, TRAINING_STREAM, number)):
-            if not loss.isfinite():
+            if sharding.anyone(not loss.isfinite()):
                 raise _not_finite(f"The loss of `{phase}`", loss, step, batch.get("names", ()))
-            (loss / config.accumulate).backward()
+            (loss / len(numbers)).backward()
             for name, value in ({"loss": loss} | named).items():
                 key = f"{phase}.{name}"
-                parts[key] = parts.get(key, 0) + value.detach() / config.accumulate
+                parts[key] = parts.get(key, 0) + value.detach() / len(numbers)
     return parts, clips
 
 
 def _update(phase: Phase, optimiser: torch.optim.Optimizer, share: float, step: int, clips: list) -> Tensor:
     """Clips, moves the weights, clears the gradients; returns the gradients' norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(phase.parameters.values(), phase.optimiser.clip)
+    norm = sharding.complete(nn.utils.clip_grad_norm_(phase.parameters.values(), phase.optimiser.clip))
     if not norm.isfinite():
         raise _not_finite(f"The gradient of `{phase.name}`", norm, step, clips)
     for group in optimiser.param_groups:
@@ -209,8 +229,10 @@ def _update(phase: Phase, optimiser: torch.optim.Optimizer, share: float, step: 
 
 
 def _not_finite(what: str, value: Tensor, step: int, clips) -> TrainingError:
+    names = ", ".join(sharding.everyones(list(clips))) or "unnamed clips"
+    values = [number for number in sharding.everyones([value.item()]) if not math.isfinite(number)]
     return TrainingError(
-        f"{what} became {value.item()} in update {step + 1}, on the batch of {', '.join(clips) or 'unnamed clips'}.",
+        f"{what} became {values[0]} in update {step + 1}, on the batch of {names}.",
         "Expected a finite number; the checkpoints written before are as they were.",
         "Listen to these clips; if they are sound, lower the learning rate or the clip of the gradients and go on.",
     )
@@ -222,8 +244,8 @@ def _validate(objective: Objective, validation: Source, config: LoopConfig, prev
 
     Previews of the first batch go into the folder `previews`.
     """
-    previews.mkdir(parents=True, exist_ok=True)
-    objective.preview(validation(0), seeded(config.seed, VALIDATION_STREAM, 0), previews)
+    with _folder_of_first(previews) as folder:
+        objective.preview(validation(0), seeded(config.seed, VALIDATION_STREAM, 0), folder)
     results = [
         objective.validate(validation(number), seeded(config.seed, VALIDATION_STREAM, number))
         for number in range(config.validation_batches)
@@ -231,14 +253,29 @@ def _validate(objective: Objective, validation: Source, config: LoopConfig, prev
     return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
 
 
+@contextmanager
+def _folder_of_first(folder: Path) -> Iterator[Path]:
+    """The folder, made, for the first process; for the others, who compute with it, one that goes away."""
+    if not sharding.first():
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield Path(elsewhere)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
 def _stopped_by(interrupts: list[int], callback: Callback | None, progress) -> BaseException | None:
-    """What asks to stop between two updates: a signal, or the callback's own exception."""
+    """What asks to stop between two updates: a signal to any of the processes, or the callback's own exception."""
+    cancelled = None
     try:
         if callback is not None:
             callback(*progress)
-    except BaseException as cancelled:
+    except BaseException as error:
+        cancelled = error
+    stopped = sharding.anyone(bool(interrupts) or cancelled is not None)
+    if cancelled is not None:
         return cancelled
-    if interrupts:
+    if stopped:
         return KeyboardInterrupt(f"Stopped after update {progress[0]}; the same command goes on from there.")
     return None
 
@@ -289,11 +326,28 @@ def _resume(folder: Path, phases, optimisers, average: Average, settings: Settin
     with torch.no_grad():
         for name in both:
             for key, value in state["parameters"][name].items():
-                phases[name].parameters[key].copy_(value)
-            optimisers[name].load_state_dict(state["optimisers"][name])
+                _fill(phases[name].parameters[key], value)
+            optimisers[name].load_state_dict(_sharded_moments(state["optimisers"][name], phases[name]))
         for key, value in state["average"].items():
-            average.values[key].copy_(value)
+            _fill(average.values[key], value)
     return state["step"]
+
+
+def _fill(target: Tensor, value: Tensor) -> None:
+    sharding.local(target).copy_(sharding.local(sharding.part_of(value, target)))
+
+
+def _sharded_moments(state: dict[str, Any], phase: Phase) -> dict[str, Any]:
+    """An optimiser's state with what has the shape of a parameter sharded as the parameter is."""
+    parameters = list(phase.parameters.values())
+    moments = {
+        index: {
+            name: sharding.part_of(value, parameters[index]) if value.shape == parameters[index].shape else value
+            for name, value in held.items()
+        }
+        for index, held in state["state"].items()
+    }
+    return {**state, "state": moments}
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

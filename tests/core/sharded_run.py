@@ -1,0 +1,116 @@
+"""A small transformer trained with everything that sharding has to respect; run by test_train_sharding.py, also by torchrun.
+
+Two modules share weights outside of their forward methods, blocks are computed again in the backward pass, text is
+projected ahead of the blocks, and one process alone asks to stop.
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from hunyuan_foley_core.config import TransformerConfig
+from hunyuan_foley_core.model import FoleyTransformer
+from hunyuan_foley_core.train import loop, sharding
+from hunyuan_foley_core.train.config import LoopConfig, OptimiserConfig
+from hunyuan_foley_core.train.flow import FlowObjective
+from hunyuan_foley_core.train.repa import Projector
+
+SIZES = TransformerConfig(
+    latent_channels=8, hidden_size=32, num_heads=2, num_multimodal_blocks=2, num_unimodal_blocks=2, mlp_hidden=48,
+    conv_mlp_hidden=48, sync_mlp_hidden=48, text_dim=12, visual_dim=10, sync_dim=14, sync_tokens_per_segment=8,
+    time_frequencies=16,
+)
+FRAMES, TEACHER = 10, 6
+LOOP = LoopConfig(
+    steps=4, accumulate=4, warmup_steps=2, schedule="constant", final_rate=1.0, ema=0.5, log_every=1, validate_every=2,
+    validation_batches=1, save_every=10, keep=5, seed=3,
+)
+CONFIG = SimpleNamespace(
+    device="cpu", precision="fp32", checkpointing=True,
+    objective=SimpleNamespace(timesteps="logit_normal", sample_latents=True, visual_dropout=0.4, text_dropout=0.4),
+    repa=SimpleNamespace(weight=0.5, block=1, width=16), preview=SimpleNamespace(vae="", steps=2, guidance_scale=3.0),
+    optimiser=OptimiserConfig(1e-3, (0.9, 0.95), 0.01, 0.5),
+)
+
+
+class Stopped(Exception):
+    pass
+
+
+class Previewed(FlowObjective):
+    """Writes the velocity's squared errors as its preview, and samples, as a real one does."""
+
+    def preview(self, batch, generator, folder):
+        noise = torch.randn(batch["mean"].shape, generator=generator)
+        made = loop_sample(self.transformer, noise, batch)
+        torch.save(made, folder / "made.pt")
+
+
+def loop_sample(transformer, noise, batch):
+    from hunyuan_foley_core.sampling import sample
+
+    return sample(
+        transformer, noise, text=batch["text"], negative_text=batch["empty_text"], visual=batch["visual"],
+        sync=batch["sync"], steps=2,
+    )
+
+
+def random_parameters(module: nn.Module, generator: torch.Generator) -> None:
+    for name, parameter in module.named_parameters():
+        nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.1, generator=generator)
+
+
+def objective() -> FlowObjective:
+    generator = loop.seeded(LOOP.seed)
+    transformer, projector = FoleyTransformer(SIZES), Projector(SIZES.hidden_size, CONFIG.repa.width, TEACHER)
+    random_parameters(transformer, generator)
+    random_parameters(projector, generator)
+    sharding.shard(transformer, CONFIG.device, projector)
+    return Previewed(CONFIG, transformer, dict(transformer.named_parameters()), projector)
+
+
+def source(number: int) -> dict:
+    generator = loop.seeded(7, number)
+    shapes = {
+        "mean": (2, 8, FRAMES), "logvar": (2, 8, FRAMES), "visual": (2, 2, 10), "sync": (2, 8, 14), "text": (2, 5, 12),
+        "empty_text": (1, 5, 12), "teacher": (2, FRAMES, TEACHER),
+    }
+    return {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()} | {"names": [f"clip {number}"]}
+
+
+def run(folder: Path, steps: int = LOOP.steps, stop_at: int | None = None, batches=source) -> FlowObjective:
+    def callback(done, of, figures):
+        if done == stop_at:
+            raise Stopped
+
+    trained = objective()
+    config = LoopConfig(**{**vars(LOOP), "steps": steps})
+    settings = {"task": "flow", "model": SIZES.to_dict()}
+    loop.train(trained, batches, config, folder, settings=settings, validation=source, callback=callback)
+    return trained
+
+
+def poisoned(number: int) -> dict:
+    batch = source(number)
+    return batch | {"mean": batch["mean"] / 0} if number == 5 else batch
+
+
+def main(folder: Path) -> None:
+    with sharding.processes("cpu"):
+        try:
+            run(folder / "shared", stop_at=2)
+        except (Stopped, KeyboardInterrupt) as stopped:
+            (folder / f"stopped-{int(sharding.first())}").write_text(type(stopped).__name__)
+        run(folder / "shared")
+        try:
+            run(folder / "poisoned", batches=poisoned)
+        except loop.TrainingError as error:
+            (folder / f"error-{int(sharding.first())}").write_text(str(error))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
