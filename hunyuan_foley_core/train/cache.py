@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import media
-from ..checkpoint import TOKENIZER_FILE
-from ..errors import CheckpointError, FoleyError
+from ..errors import FoleyError
 from ..pipeline import ModelFiles
 from ..timing import MAX_SECONDS, SEGMENT_FRAMES, SYNC_RATE
-from .clips import Encoders, encode_caption, encode_clip, load_encoders
+from .clips import Encoders, encode_caption, encode_clip, identity, load_encoders
 from .errors import TrainingError
 from .loop import deferred_interrupts
 from .manifest import Entry
-from .shards import MARK, Cache, Identity, Record, ShardWriter, check_identity, create_cache, fingerprint, open_cache
+from .shards import MARK, Cache, Record, ShardWriter, check_identity, create_cache, open_cache
 
 logger = logging.getLogger(__name__)
 
 SHARD_CLIPS = 64
-NETWORKS = ("vae", "clap", "tokenizer", "siglip2", "synchformer")
 
 Callback = Callable[[float, float], None]
 
@@ -67,42 +65,21 @@ def build_cache(
     """
     entries, seconds = list(entries), MAX_SECONDS if seconds is None else seconds
     _check_seconds(seconds)
-    wanted = identity(files, teacher, seconds)
-    if (folder / MARK).is_file():
-        check_identity(open_cache(folder), wanted)
+    cache = open_cache(folder) if (folder / MARK).is_file() else None
     encoders = load_encoders(files, teacher, device)
-    if not (folder / MARK).is_file():
-        create_cache(folder, wanted, encode_caption(encoders.clap, "")[0].half())
-    builder = _Builder(encoders, open_cache(folder), seconds)
+    wanted = identity(encoders) | {"seconds": float(seconds)}
+    if cache is None:
+        cache = create_cache(folder, wanted, encode_caption(encoders.clap, "")[0].half())
+    check_identity(cache, wanted)
+    builder = _Builder(encoders, cache, seconds)
     builder.run(entries, callback)
     report = builder.report
     if not report.made + report.kept:
-        name, reason = report.skipped[0] if report.skipped else ("none", "none was given")
+        reasons = "".join(f" The first is {name}: {reason}" for name, reason in report.skipped[:1])
         raise TrainingError(
-            f"None of the {len(entries)} clips can be used; the first, {name}: {reason}",
-            "Expected videos with sound.", "Check the files.",
+            f"None of the {len(entries)} clips can be used.{reasons}", "Expected videos with sound.", "Check the files."
         )
     return report
-
-
-def identity(files: ModelFiles, teacher: Any | None = None, seconds: float | None = None) -> Identity:
-    """What a cache depends on: digests of the networks, the teacher's name, the length of pieces.
-
-    Only what is given is in it, so that a part can be compared as well as the whole.
-    """
-    beside = files.clap.with_name(TOKENIZER_FILE)
-    paths = {name: getattr(files, name) for name in NETWORKS}
-    paths["tokenizer"] = paths["tokenizer"] or (beside if beside.is_file() else None)
-    found: Identity = {name: _digest(path) for name, path in paths.items() if path is not None}
-    if seconds is not None:
-        found |= {"teacher": getattr(teacher, "name", "none"), "seconds": float(seconds)}
-    return found
-
-
-def _digest(path: Path) -> str:
-    if not Path(path).is_file():
-        raise CheckpointError(f"There is no file {path}.", "Expected a model file.", "Check the folder and the name.")
-    return fingerprint(Path(path))
 
 
 def _check_seconds(seconds: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import checkpoint, media
 from ..conditions import encode_video, with_bandwidth_tag
@@ -20,16 +20,23 @@ from ..timing import LATENT_HOP, SAMPLE_RATE, SEGMENT_FRAMES, SYNC_RATE, TEXT_TO
 from ..vae import DACVAE
 from .bandwidth import WIDE_BAND, bandwidth
 from .manifest import Entry
+from .shards import Identity, digest, digest_file
 
 SILENCE = 1e-4  # peak amplitude (-80 dB of full scale) below which there is nothing to learn
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """The frozen networks; `teacher` as in `train.teachers`, or None."""
+    """The frozen networks.
+
+    Attributes:
+        tokenizer: the file that `clap` has its tokenizer from.
+        teacher: of `train.teachers`, or None.
+    """
 
     vae: DACVAE
     clap: ClapTextEncoder
+    tokenizer: Path
     siglip2: SigLIP2VisionTower
     synchformer: SynchformerVisualTower
     teacher: Any | None
@@ -54,7 +61,26 @@ def load_encoders(files: ModelFiles, teacher: Any | None, device: str) -> Encode
     siglip2, synchformer = load_video_encoders(files, device)
     clap = checkpoint.load_clap(files.clap, files.tokenizer, dtype=torch.float32, device=device)
     clap.encode_text([""])  # complains now if it has no tokenizer, not after the first video
-    return Encoders(checkpoint.load_vae(files.vae, device=device), clap, siglip2, synchformer, teacher)
+    tokenizer = files.tokenizer or files.clap.with_name(checkpoint.TOKENIZER_FILE)
+    return Encoders(checkpoint.load_vae(files.vae, device=device), clap, tokenizer, siglip2, synchformer, teacher)
+
+
+def identity(encoders: Encoders) -> Identity:
+    """What a cache of these networks' features depends on."""
+    return {
+        "vae": vae_digest(encoders.vae),
+        "clap": digest(encoders.clap.state_dict()),
+        "tokenizer": digest_file(encoders.tokenizer),
+        "siglip2": digest(encoders.siglip2.state_dict()),
+        "synchformer": digest(encoders.synchformer.state_dict()),
+        "teacher": getattr(encoders.teacher, "name", "none"),
+    }
+
+
+def vae_digest(vae: DACVAE) -> str:
+    """Of the part that makes latents: a decoder may be trained further without making a cache useless."""
+    weights = {name: weight for name, weight in vae.state_dict().items() if name.startswith(("encoder.", "quant_conv."))}
+    return digest(weights)
 
 
 @torch.inference_mode()
@@ -99,7 +125,7 @@ def _sound(path: Path, start: float, seconds: float, report: media.DecodeReport)
     """[1,N] at 48 kHz, mono."""
     waveform, rate = media.read_audio(path, start=start, duration=seconds, report=report)
     waveform = media.resample(media.to_mono(waveform), rate, SAMPLE_RATE)
-    if waveform.numel() and waveform.abs().max() < SILENCE:
+    if waveform.numel() and (waveform - waveform.mean()).abs().max() < SILENCE:
         raise MediaError(f"{path.name} is silent from {start:g} s on.", "Expected something to hear.")
     return waveform
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..vae import DACVAE
+from .clips import vae_digest
 from .config import at_least
 from .errors import TrainingError
 from .loop import Batch, seeded
-from .shards import Cache, Place, Record, open_cache, open_shard
+from .shards import Cache, Place, Record, check_identity, open_cache, open_shard
 
 OPEN_SHARDS = 64
 STACKED = ("mean", "logvar", "visual", "sync", "teacher")
@@ -57,10 +59,14 @@ class CachedClips:
     A batch is {"mean", "logvar": [B,C,L], "visual": [B,V,Dv], "sync": [B,S,Ds], "text": [B,T,Dt], "empty_text": [1,T,Dt],
     "names"}, and "teacher": [B,F,Dw] if the cache has it, in float32. T is the longest caption's, as if all of them had
     been encoded together.
+
+    Attributes:
+        identity: of the networks that the cache was made with.
     """
 
-    def __init__(self, clips: list[tuple[Record, Place]], empty_text: Tensor, batch: int, seed: int):
-        self.clips, self.empty_text, self.batch, self.seed = clips, empty_text, batch, seed
+    def __init__(self, cache: Cache, clips: list[tuple[Record, Place]], batch: int, seed: int):
+        self.clips, self.batch, self.seed = clips, batch, seed
+        self.identity, self.empty_text = cache.identity, cache.empty_text()
         by_shape = defaultdict(list)
         for index, (record, _) in enumerate(clips):
             by_shape[tuple((name, *record.shapes[name]) for name in STACKED if name in record.shapes)].append(index)
@@ -100,13 +106,18 @@ def pad_text(text: Tensor, length: int) -> Tensor:
     return torch.cat((text[:length], text[-1:].expand(max(0, length - len(text)), -1)))
 
 
-def split(config: FeatureConfig, seed: int) -> tuple[CachedClips, CachedClips | None]:
+def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[CachedClips, CachedClips | None]:
     """Training batches, and validation batches of videos that training never sees (None: nothing held out).
 
+    Args:
+        vae: the DAC-VAE that previews are decoded with, which has to be the one whose latents are in the cache.
+
     Raises:
-        TrainingError: no cache, or too few videos in it to hold out so many.
+        TrainingError: no cache, one of another DAC-VAE, or too few videos in it to hold out so many.
     """
     cache = open_cache(Path(config.cache))
+    if vae is not None:
+        check_identity(cache, {"vae": vae_digest(vae)})
     videos = sorted({record.key for record, _ in cache.clips.values()})
     if not config.held_out < len(videos):
         raise TrainingError(
@@ -121,7 +132,7 @@ def split(config: FeatureConfig, seed: int) -> tuple[CachedClips, CachedClips | 
 
 def _clips(cache: Cache, config: FeatureConfig, seed: int, wanted) -> CachedClips:
     clips = sorted((clip for clip in cache.clips.values() if wanted(clip[0])), key=lambda clip: (clip[0].key, clip[0].start))
-    return CachedClips(clips, cache.empty_text(), config.batch, seed)
+    return CachedClips(cache, clips, config.batch, seed)
 
 
 def _draw(count: int, batch: int, generator: torch.Generator) -> list[int]:

@@ -7,6 +7,7 @@ because its file or caption changed, the later shard counts.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .errors import TrainingError
 
 MARK, EMPTY_TEXT = "cache.json", "empty_text.safetensors"
 FORMAT = 1
+DIGITS = 16  # of a fingerprint, hexadecimal
 
 Identity = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -172,13 +174,17 @@ class ShardWriter:
         self.clips, self.finished = [], {}
 
 
-def fingerprint(path: Path) -> str:
-    """A digest of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()[:32]
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A fingerprint of a network's weights, whatever file, device and type they were stored in."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {list(tensor.shape)}".encode())
+        total.update(tensor.detach().float().cpu().contiguous().numpy())
+    return total.hexdigest()[:DIGITS]
+
+
+def digest_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
 
 
 def check_identity(cache: Cache, wanted: Identity) -> None:
