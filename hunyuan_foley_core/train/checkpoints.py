@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def save(
         if final.exists():
             shutil.rmtree(final)
         os.rename(temporary, final)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of them, by who notices
         raise TrainingError(
             f"The checkpoint of step {step} cannot be written to {folder}: {error}.",
             "Expected a folder that may be written to, with room.",

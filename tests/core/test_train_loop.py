@@ -231,16 +231,39 @@ def test_it_runs_in_any_thread(tmp_path):
 # Checkpoints
 
 
-@pytest.mark.parametrize("module, stage", [(torch, "save"), (checkpoints.os, "rename")])
-def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch, module, stage):
+def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     run(tmp_path, config=replace(LOOP, steps=4))
-    monkeypatch.setattr(module, stage, full)
+    monkeypatch.setattr(checkpoints.os, "rename", full)
     with pytest.raises(TrainingError, match="step 8 cannot be written.*No space left"):
         run(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["previews", "step-00000004"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits and forks are POSIX's")
+@pytest.mark.parametrize("weights, training", [(1 << 20, 1), (1, 1 << 20)])
+def test_a_full_disk_is_told_by_whoever_notices(tmp_path, weights, training):
+    """Files may have 100 kB here: first the weights do not fit, then the rest."""
+    import resource
+
+    def write(step, weights, training):
+        checkpoints.save(tmp_path, step, {"w": torch.zeros(weights)}, {}, {"t": torch.zeros(training)}, keep=3)
+
+    write(1, 1, 1)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            write(2, weights, training)
+        except TrainingError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_only_the_newest_are_kept(tmp_path):
