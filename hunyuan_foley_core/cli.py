@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import cli_data, media
+from . import cli_data, cli_evaluation, media
 from .conditions import DEFAULT_NEGATIVE_PROMPT
 from .convert import DTYPES, convert
 from .errors import FoleyError
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     cli_data.add_world(commands.add_parser("world", help="write clips of the synthetic world to train on"))
     cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
     _add_train(commands.add_parser("train", help="train a network, or go on training it"))
+    cli_evaluation.add_evaluate(commands.add_parser("evaluate-tiny", help="figures of the small model beside their targets"))
     return root
 
 
@@ -129,7 +130,7 @@ def run_train(args: argparse.Namespace) -> Path:
 
 RUN = {
     "generate": run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
-    "train": run_train,
+    "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate,
 }
 
 

@@ -40,9 +40,11 @@ def run(arguments: argparse.Namespace) -> dict:
     """The results of the chosen parts by name, and what they ran on."""
     import torch
 
-    from benchmarks import machine, memory
+    from benchmarks import memory
     from benchmarks import step as transformer_step
     from benchmarks.sizes import BY_NAME
+
+    from hunyuan_foley_core.evaluation import machine
 
     sizes, threads = BY_NAME[arguments.size], arguments.threads
     torch.set_num_threads(threads)
