@@ -13,7 +13,6 @@ from .pipeline import ModelFiles, find_model_files
 from .progress import ProgressBar
 
 NETWORKS = [field.name for field in fields(ModelFiles) if field.name != "transformer"]
-LOOKS, TEACHERS = ("full", "neutral", "plain"), ("none", "log_mel", "atst")
 
 
 def add_world(command: argparse.ArgumentParser) -> None:
@@ -23,7 +22,7 @@ def add_world(command: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=2.0, help="length of a clip (default: %(default)s)")
     add("--fps", type=float, default=25.0, help="frames per second (default: %(default)s)")
     add("--size", default="128x128", metavar="WxH", help="width and height in pixels, both even (default: %(default)s)")
-    add("--look", choices=LOOKS, default="full", help="how things are drawn (default: %(default)s)")
+    add("--look", default="full", help="full, neutral (no material shows) or plain (flat shapes) (default: %(default)s)")
 
 
 def add_prepare(command: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def add_prepare(command: argparse.ArgumentParser) -> None:
     add("--models", type=Path, required=True, help="folder with the model files, searched with its subfolders")
     add("--seconds", type=float, help="cut longer clips into pieces of this length (default: 15, the most there can be)")
     add("--caption", default="", help="caption of clips that come without one (default: none)")
-    add("--teacher", choices=TEACHERS, default="none", help="whose features to add for REPA (default: %(default)s)")
+    add("--teacher", default="none", help="whose features to add for REPA: log_mel or atst (default: %(default)s)")
     add("--teacher-file", type=Path, metavar="FILE", help="the teacher's checkpoint, if it needs one")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
     for name in NETWORKS:

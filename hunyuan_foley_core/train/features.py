@@ -15,7 +15,7 @@ from .errors import TrainingError
 from .loop import Batch, seeded
 from .shards import Cache, Place, Record, check_identity, open_cache, open_shard
 
-OPEN_SHARDS = 64
+OPEN_SHARDS = 256
 STACKED = ("mean", "logvar", "visual", "sync", "teacher")
 
 

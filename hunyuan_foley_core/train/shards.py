@@ -1,12 +1,14 @@
 """The cache on disk: what it was made with, and shards of clips that are there whole or not at all.
 
 A shard carries the records of its clips, so there is no index to keep in step. Where two records are of the same clip,
-because its file or caption changed, the later shard counts.
+because its file or caption changed, the later shard counts. No two shards have the same name, so several processes may
+add to a cache, each with clips of its own.
 """
 
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ Identity = dict[str, Any]
 Tensors = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What is known of a cached clip beside its tensors.
 
@@ -52,7 +54,7 @@ class Record:
     shapes: dict[str, list[int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a clip's tensors lie: the shard, and the clip's number in it."""
 
@@ -66,7 +68,7 @@ class Cache:
 
     Attributes:
         identity: what it was made with.
-        clips: in the order they were made.
+        clips: by key and start.
         finished: state by key of the entries of which all clips are there.
     """
 
@@ -97,10 +99,12 @@ def open_cache(folder: Path) -> Cache:
         raise TrainingError(
             f"The cache {folder} has the format {mark['format']}.", f"This version reads {FORMAT}.", "Prepare it again."
         )
-    clips, finished, newest = {}, {}, {}
+    clips, finished, newest, shapes = {}, {}, {}, {}
     for shard in _shards(folder):
         contents = _contents(shard)
         for number, fields in enumerate(contents["clips"]):
+            # Few shapes, many clips: each is kept once.
+            fields["shapes"] = shapes.setdefault(str(fields["shapes"]), fields["shapes"])
             record = Record(**fields)
             clips.pop((record.key, record.start), None)
             clips[record.key, record.start] = record, Place(shard, number)
@@ -170,7 +174,8 @@ class ShardWriter:
         number = _number(written[-1]) + 1 if written else 0
         # safetensors wants a tensor, even in a shard that only notes what is finished.
         tensors = tensors or {"none": torch.zeros(1)}
-        _write_whole(self.folder / f"shard-{number:06d}.safetensors", tensors, {"contents": json.dumps(contents)})
+        name = f"shard-{number:06d}-{secrets.token_hex(4)}.safetensors"
+        _write_whole(self.folder / name, tensors, {"contents": json.dumps(contents)})
         self.clips, self.finished = [], {}
 
 
@@ -204,11 +209,12 @@ def check_identity(cache: Cache, wanted: Identity) -> None:
 
 
 def _shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("shard-*.safetensors"), key=_number)
+    """In the order they were written, those of several processes in any."""
+    return sorted(folder.glob("shard-*.safetensors"))
 
 
 def _number(shard: Path) -> int:
-    return int(shard.stem.partition("-")[2])
+    return int(shard.name.split("-")[1])
 
 
 def _contents(shard: Path) -> dict[str, Any]:

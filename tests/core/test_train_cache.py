@@ -21,7 +21,7 @@ from hunyuan_foley_core.train import shards
 from hunyuan_foley_core.train.cache import build_cache, piece_starts
 from hunyuan_foley_core.train.clips import encode_caption, encode_clip
 from hunyuan_foley_core.train.errors import TrainingError
-from hunyuan_foley_core.train.features import CachedClips, FeatureConfig, split
+from hunyuan_foley_core.train.features import CachedClips, FeatureConfig, FeatureSizes, split
 from hunyuan_foley_core.train.manifest import Entry, read_dataset
 from hunyuan_foley_core.vae import DACVAE
 from scripts import small_weights
@@ -98,7 +98,7 @@ def one_clip(folder, name="clip.mp4", seconds=1.0, sound=None, **more) -> Entry:
 
 def test_clips_hold_what_inference_would_compute(built, world, files):
     cache = shards.open_cache(built)
-    assert sorted(path.name for path in built.glob("shard-*")) == ["shard-000000.safetensors", "shard-000001.safetensors"]
+    assert sorted(path.name[:12] for path in built.glob("shard-*")) == ["shard-000000", "shard-000001"]
     entry = read_dataset(world).entries[5]
     record, place = cache.clips[f"{entry.video}#0", 0.0]
     with shards.open_shard(place.shard) as shard:
@@ -219,6 +219,16 @@ def test_ctrl_c_finishes_the_clip_and_says_how_to_go_on(world, models, tmp_path,
     assert len(shards.open_cache(tmp_path).clips) == 1
 
 
+def test_two_builds_may_add_to_one_cache(world, files, tmp_path):
+    entries = read_dataset(world).entries
+
+    def meanwhile(done, of):
+        build_cache(entries[1:2], files, tmp_path)
+
+    build_cache(entries[:1], files, tmp_path, callback=meanwhile)
+    assert len(shards.open_cache(tmp_path).clips) == 2
+
+
 # Bad input
 
 
@@ -265,9 +275,9 @@ def test_a_cache_of_other_networks_is_refused(world, built, files, models, tmp_p
     with pytest.raises(TrainingError, match="another seconds .15.0, now 0.8"):
         build_cache(entries, files, built, teacher=Levels(), seconds=0.8)
     tensors, _ = checkpoint.read_state_dict(files.vae)
-    changed = {name: files.vae.with_name(f"{name}.sft") for name in ("encoder", "decoder")}
-    for name, path in changed.items():
-        save_file({key: 2 * value if key.startswith(f"{name}.") else value for key, value in tensors.items()}, tmp_path / path.name)
+    for part in ("encoder", "decoder"):
+        changed = {key: 2 * value if key.startswith(f"{part}.") else value for key, value in tensors.items()}
+        save_file(changed, tmp_path / f"{part}.sft")
     with pytest.raises(TrainingError, match="another vae"):
         build_cache(entries, replace(files, vae=tmp_path / "encoder.sft"), built, teacher=Levels())
     # The decoder has no part in what is cached.
@@ -293,7 +303,7 @@ def test_a_full_disk_leaves_what_was_written(world, files, tmp_path, monkeypatch
     monkeypatch.setattr(shards, "save_file", save)
     with pytest.raises(TrainingError, match="No space left on device.*goes on from what is there"):
         build_cache(entries, files, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "empty_text.safetensors", "shard-000000.safetensors"]
+    assert sorted(path.name[:12] for path in tmp_path.iterdir()) == ["cache.json", "empty_text.s", "shard-000000"]
     monkeypatch.setattr(shards, "save_file", save_file)
     assert build_cache(entries, files, tmp_path).kept == 2
 
@@ -311,7 +321,7 @@ def test_folders_that_are_no_good_cache(built, tmp_path):
     with pytest.raises(TrainingError, match="format 99.*reads 1"):
         shards.open_cache(tmp_path)
     (tmp_path / "cache.json").write_text((built / "cache.json").read_text())
-    (tmp_path / "shard-000000.safetensors").write_bytes(b"cut short")
+    (tmp_path / "shard-000000-0.safetensors").write_bytes(b"cut short")
     with pytest.raises(TrainingError, match="shard-000000.*Delete this file"):
         shards.open_cache(tmp_path)
 
@@ -332,8 +342,7 @@ def test_batches_have_one_shape_and_all_their_parts(built):
         assert all(value.dtype == torch.float32 for name, value in batch.items() if name != "names")
         lengths.add(length)
     assert len(lengths) == 2
-    sizes = source.sizes
-    assert (sizes.latent_channels, sizes.visual_dim, sizes.sync_dim, sizes.text_dim, sizes.teacher) == (8, WIDTH, WIDTH, WIDTH, 1)
+    assert source.sizes == FeatureSizes(latent_channels=8, visual_dim=WIDTH, sync_dim=WIDTH, text_dim=WIDTH, teacher=1)
 
 
 def test_batches_depend_on_seed_and_number_alone(built):
