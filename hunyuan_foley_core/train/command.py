@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from . import sharding
 from .config import read_settings
 from .errors import TrainingError
 from .loop import Callback
@@ -26,7 +27,8 @@ def run(config_file: str, overrides: list[str], callback: Callback | None = None
     task = settings.get("task")
     if task not in TASKS:
         raise TrainingError(f"The task is {task!r}.", f"Known are {', '.join(TASKS)}.", "Set `task` in the file.")
-    return TASKS[task](settings, callback)
+    with sharding.processes(str(settings.get("device", "cpu"))):
+        return TASKS[task](settings, callback)
 
 
 class ProgressLine:

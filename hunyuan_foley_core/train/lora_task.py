@@ -9,6 +9,7 @@ from .. import checkpoint, lora
 from ..convert import DTYPES
 from ..model import FoleyTransformer
 from ..vae import DACVAE
+from . import sharding
 from .config import LoopConfig, OptimiserConfig, Settings, at_least, one_of
 from .features import FeatureConfig
 from .flow import PRECISIONS, FlowObjective, ObjectiveConfig, PreviewConfig
@@ -85,7 +86,10 @@ class LoRAObjective(FlowObjective):
         chosen, generator = config.lora, seeded(config.loop.seed, INITIALISATION_STREAM)
         recipe = dict(preset=chosen.preset, rank=chosen.rank, alpha=chosen.alpha, rslora=chosen.rslora)
         self.metadata = describe(transformer, settings=settings, **recipe)
-        super().__init__(config, transformer, add_lora(transformer, generator=generator, **recipe), vae=vae)
+        trainable = add_lora(transformer, generator=generator, **recipe)
+        sharding.shard(transformer, config.device)
+        named = dict(transformer.named_parameters())
+        super().__init__(config, transformer, {name: named[name] for name in trainable}, vae=vae)
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         dtype = DTYPES[self.config.lora.save_as]

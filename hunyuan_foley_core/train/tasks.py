@@ -9,7 +9,7 @@ import torch
 from ..checkpoint import load_transformer, load_vae
 from ..config import TransformerConfig
 from ..model import FoleyTransformer
-from . import features
+from . import features, sharding
 from .config import build
 from .dac_vae import CodecConfig, CodecObjective
 from .encoders import EncodersConfig, EncodersObjective, learn_tokenizer
@@ -61,6 +61,7 @@ def train_flow(settings: dict, callback: Callback | None) -> Path:
     transformer = _transformer(config)
     projector = _projector(config, source.sizes.teacher)
     vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
+    sharding.shard(transformer, config.device, *([] if projector is None else [projector]))
     trainable = dict(transformer.named_parameters())
     return train(
         FlowObjective(config, transformer, trainable, projector, vae), source, config.loop, Path(config.out),

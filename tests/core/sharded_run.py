@@ -1,10 +1,11 @@
 """A small transformer trained with everything that sharding has to respect; run by test_train_sharding.py, also by torchrun.
 
-Two modules share weights outside of their forward methods, blocks are computed again in the backward pass, text is
-projected ahead of the blocks, and one process alone asks to stop.
+Parameters are read outside of forward methods, text is projected ahead of the blocks, blocks are computed again in the
+backward pass, a second module is trained beside the first, weights are averaged, and one process alone asks to stop.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,13 @@ import torch
 from torch import nn
 
 from hunyuan_foley_core.config import TransformerConfig
+from hunyuan_foley_core.lora import layers
 from hunyuan_foley_core.model import FoleyTransformer
+from hunyuan_foley_core.sampling import sample
 from hunyuan_foley_core.train import loop, sharding
 from hunyuan_foley_core.train.config import LoopConfig, OptimiserConfig
 from hunyuan_foley_core.train.flow import FlowObjective
+from hunyuan_foley_core.train.lora_task import LoRAObjective
 from hunyuan_foley_core.train.repa import Projector
 
 SIZES = TransformerConfig(
@@ -41,21 +45,13 @@ class Stopped(Exception):
 
 
 class Previewed(FlowObjective):
-    """Writes the velocity's squared errors as its preview, and samples, as a real one does."""
+    """Keeps the latents that its preview is made of."""
 
     def preview(self, batch, generator, folder):
         noise = torch.randn(batch["mean"].shape, generator=generator)
-        made = loop_sample(self.transformer, noise, batch)
+        conditions = {name: batch[name] for name in ("text", "visual", "sync")}
+        made = sample(self.transformer, noise, negative_text=batch["empty_text"], steps=2, **conditions)
         torch.save(made, folder / "made.pt")
-
-
-def loop_sample(transformer, noise, batch):
-    from hunyuan_foley_core.sampling import sample
-
-    return sample(
-        transformer, noise, text=batch["text"], negative_text=batch["empty_text"], visual=batch["visual"],
-        sync=batch["sync"], steps=2,
-    )
 
 
 def random_parameters(module: nn.Module, generator: torch.Generator) -> None:
@@ -87,10 +83,22 @@ def run(folder: Path, steps: int = LOOP.steps, stop_at: int | None = None, batch
             raise Stopped
 
     trained = objective()
-    config = LoopConfig(**{**vars(LOOP), "steps": steps})
     settings = {"task": "flow", "model": SIZES.to_dict()}
+    config = replace(LOOP, steps=steps)
     loop.train(trained, batches, config, folder, settings=settings, validation=source, callback=callback)
     return trained
+
+
+def run_lora(folder: Path) -> None:
+    """Over a frozen transformer with the matrices of its blocks in bf16."""
+    transformer = FoleyTransformer(SIZES)
+    random_parameters(transformer, loop.seeded(LOOP.seed))
+    for _, layer in layers(transformer):
+        layer.weight.data = layer.weight.data.bfloat16()
+    chosen = SimpleNamespace(preset="all", rank=2, alpha=2.0, rslora=True, save_as="fp32")
+    config = SimpleNamespace(**vars(CONFIG) | {"lora": chosen, "loop": replace(LOOP, steps=2, accumulate=2)})
+    trained = LoRAObjective(config, transformer, None, {})
+    loop.train(trained, source, config.loop, folder, settings={"task": "lora", "model": {}})
 
 
 def poisoned(number: int) -> dict:
@@ -105,6 +113,7 @@ def main(folder: Path) -> None:
         except (Stopped, KeyboardInterrupt) as stopped:
             (folder / f"stopped-{int(sharding.first())}").write_text(type(stopped).__name__)
         run(folder / "shared")
+        run_lora(folder / "shared-lora")
         try:
             run(folder / "poisoned", batches=poisoned)
         except loop.TrainingError as error:

@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharding")
     torch.manual_seed(0)
     sharded_run.run(folder / "alone")
+    sharded_run.run_lora(folder / "alone-lora")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -34,10 +35,9 @@ def folder(tmp_path_factory):
 
 
 def figures(folder):
-    lines = []
-    for line in read(folder / "metrics.jsonl"):
-        lines.append({key: value for key, value in (line | line.get("validation", {})).items() if key not in ("seconds", "validation")})
-    return lines
+    """What was logged, without the time it took."""
+    lines = [line | line.get("validation", {}) for line in read(folder / "metrics.jsonl")]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "validation")} for line in lines]
 
 
 def test_losses_are_those_of_one_process(folder):
@@ -47,8 +47,11 @@ def test_losses_are_those_of_one_process(folder):
         assert one == pytest.approx(other, rel=1e-5)
 
 
-def test_weights_are_those_of_one_process_under_the_same_names(folder):
-    ours, expected = (load_file(checkpoints.found(folder / name)[-1] / "weights.safetensors") for name in ("shared", "alone"))
+@pytest.mark.parametrize("task", ["", "-lora"])
+def test_weights_are_those_of_one_process_under_the_same_names(folder, task):
+    ours, expected = (
+        load_file(checkpoints.found(folder / f"{who}{task}")[-1] / "weights.safetensors") for who in ("shared", "alone")
+    )
     assert ours.keys() == expected.keys()
     for key in expected:
         torch.testing.assert_close(ours[key], expected[key], rtol=1e-4, atol=1e-6, msg=key)
