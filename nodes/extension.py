@@ -8,6 +8,7 @@ from .latent import FoleyEmptyLatent
 from .loaders import FoleyLoadEncoders, FoleyLoadModel, FoleyLoadVAE
 from .mux import FoleyMuxAudio
 from .sampler import FoleySampler
+from .train_lora import FoleyTrainLoRA
 
 
 class FoleyExtension(ComfyExtension):
@@ -23,4 +24,5 @@ class FoleyExtension(ComfyExtension):
             FoleyDACDecode,
             FoleyDACEncode,
             FoleyMuxAudio,
+            FoleyTrainLoRA,
         ]

@@ -16,6 +16,41 @@ def _file_widget(name: str, places: tuple[str, ...], likely: str, tooltip: str) 
     return io.Combo.Input(name, options=folders.model_names(places, likely), tooltip=f"{tooltip} From {where}.")
 
 
+def model_widget() -> io.Combo.Input:
+    return _file_widget(
+        "model_name", folders.MODEL_FOLDERS, "foley",
+        "hunyuanvideo_foley.pth (XXL), hunyuanvideo_foley_xl.pth, or a conversion of one of them.",
+    )
+
+
+def vae_widget() -> io.Combo.Input:
+    return _file_widget("vae_name", folders.VAE_FOLDERS, "128d", "vae_128d_48k.pth, or a conversion of it.")
+
+
+def encoder_widgets() -> list[io.Combo.Input]:
+    tokenizers = [*folders.tokenizer_names(), BESIDE_CLAP]
+    return [
+        _file_widget(
+            "siglip2_name", folders.ENCODER_FOLDERS, "siglip",
+            "SigLIP2: model.safetensors of google/siglip2-base-patch16-512, or its vision part.",
+        ),
+        _file_widget(
+            "synchformer_name", folders.ENCODER_FOLDERS, "synchformer",
+            "Synchformer: synchformer_state_dict.pth, or its visual part.",
+        ),
+        _file_widget(
+            "clap_name", folders.ENCODER_FOLDERS, "clap",
+            "CLAP: the weights of laion/larger_clap_general, or their text part.",
+        ),
+        io.Combo.Input(
+            "tokenizer_name", options=tokenizers,
+            default=tokenizers[0] if "clap" in tokenizers[0].lower() else BESIDE_CLAP,
+            tooltip="tokenizer.json of laion/larger_clap_general: under that name beside the CLAP file, or "
+            "under any name from models/text_encoders or models/foley.",
+        ),
+    ]
+
+
 class FoleyLoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -25,10 +60,7 @@ class FoleyLoadModel(io.ComfyNode):
             category=CATEGORY,
             description="Loads the HunyuanVideo-Foley transformer, XXL or XL. Stock samplers and patches take it too.",
             inputs=[
-                _file_widget(
-                    "model_name", folders.MODEL_FOLDERS, "foley",
-                    "hunyuanvideo_foley.pth (XXL), hunyuanvideo_foley_xl.pth, or a conversion of one of them.",
-                ),
+                model_widget(),
                 io.Combo.Input(
                     "weight_dtype", options=list(WEIGHT_DTYPES), default="default",
                     tooltip="How the weights are kept in memory. default: as in the file (XXL in bf16: 10.3 GB, XL: "
@@ -48,32 +80,12 @@ class FoleyLoadModel(io.ComfyNode):
 class FoleyLoadEncoders(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        tokenizers = [*folders.tokenizer_names(), BESIDE_CLAP]
         return io.Schema(
             node_id="FoleyLoadEncoders",
             display_name="Load Foley Encoders",
             category=CATEGORY,
             description="Loads what the model sees and reads with: SigLIP2 and Synchformer, and CLAP for text.",
-            inputs=[
-                _file_widget(
-                    "siglip2_name", folders.ENCODER_FOLDERS, "siglip",
-                    "SigLIP2: model.safetensors of google/siglip2-base-patch16-512, or its vision part.",
-                ),
-                _file_widget(
-                    "synchformer_name", folders.ENCODER_FOLDERS, "synchformer",
-                    "Synchformer: synchformer_state_dict.pth, or its visual part.",
-                ),
-                _file_widget(
-                    "clap_name", folders.ENCODER_FOLDERS, "clap",
-                    "CLAP: the weights of laion/larger_clap_general, or their text part.",
-                ),
-                io.Combo.Input(
-                    "tokenizer_name", options=tokenizers,
-                    default=tokenizers[0] if "clap" in tokenizers[0].lower() else BESIDE_CLAP,
-                    tooltip="tokenizer.json of laion/larger_clap_general: under that name beside the CLAP file, or "
-                    "under any name from models/text_encoders or models/foley.",
-                ),
-            ],
+            inputs=encoder_widgets(),
             outputs=[FoleyEncodersIO.Output(display_name="encoders")],
         )
 
@@ -93,7 +105,7 @@ class FoleyLoadVAE(io.ComfyNode):
             display_name="Load Foley VAE",
             category=CATEGORY,
             description="Loads the DAC-VAE, which turns latents into 48 kHz sound and back.",
-            inputs=[_file_widget("vae_name", folders.VAE_FOLDERS, "128d", "vae_128d_48k.pth, or a conversion of it.")],
+            inputs=[vae_widget()],
             outputs=[io.Vae.Output()],
         )
 

@@ -25,6 +25,7 @@ NAMES = {
     "FoleyDACDecode": "DAC Decode",
     "FoleyDACEncode": "DAC Encode",
     "FoleyMuxAudio": "Mux Audio",
+    "FoleyTrainLoRA": "Foley Train LoRA",
 }
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 TRANSFORMER, VAE, SYNCHFORMER, SIGLIP2, CLAP = (

