@@ -88,17 +88,7 @@ def open_cache(folder: Path) -> Cache:
     Raises:
         TrainingError: no cache, one of another version, or a damaged shard.
     """
-    try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise TrainingError(
-            f"{folder} is no cache of clips.", f"Expected a folder with {MARK}.",
-            "Make one with `python -m hunyuan_foley_core prepare DATA CACHE --models FOLDER`.",
-        ) from error
-    if mark["format"] != FORMAT:
-        raise TrainingError(
-            f"The cache {folder} has the format {mark['format']}.", f"This version reads {FORMAT}.", "Prepare it again."
-        )
+    mark = _mark(folder)
     clips, finished, newest, shapes = {}, {}, {}, {}
     for shard in _shards(folder):
         contents = _contents(shard)
@@ -106,7 +96,6 @@ def open_cache(folder: Path) -> Cache:
             # Few shapes, many clips: each is kept once.
             fields["shapes"] = shapes.setdefault(str(fields["shapes"]), fields["shapes"])
             record = Record(**fields)
-            clips.pop((record.key, record.start), None)
             clips[record.key, record.start] = record, Place(shard, number)
             newest[record.key] = record.state
         finished |= contents["finished"]
@@ -206,6 +195,21 @@ def check_identity(cache: Cache, wanted: Identity) -> None:
             "What is trained on has to come from the same networks and settings throughout.",
             "Go on with those it was made with, or prepare the clips into another folder.",
         )
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{folder} is no cache of clips.", f"Expected a folder with {MARK}.",
+            "Make one with `python -m hunyuan_foley_core prepare DATA CACHE --models FOLDER`.",
+        ) from error
+    if mark["format"] != FORMAT:
+        raise TrainingError(
+            f"The cache {folder} has the format {mark['format']}.", f"This version reads {FORMAT}.", "Prepare it again."
+        )
+    return mark
 
 
 def _shards(folder: Path) -> list[Path]:
