@@ -34,6 +34,7 @@ class LoopConfig:
         final_rate: the cosine's end, as a share of the learning rate.
         ema: decay of the averaged weights that validation and export use, 0 to 1; 0: the newest weights.
         log_every, validate_every, save_every: in updates.
+        tensorboard: write the figures for TensorBoard as well, which has to be installed.
         validation_batches: how many of the held-out batches to use, always the same ones.
         keep: newest checkpoints that stay.
         seed: of everything random; the randomness of an update depends on this and its number alone.
@@ -46,6 +47,7 @@ class LoopConfig:
     final_rate: float
     ema: float
     log_every: int
+    tensorboard: bool
     validate_every: int
     validation_batches: int
     save_every: int

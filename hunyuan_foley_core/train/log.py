@@ -1,27 +1,63 @@
-"""Figures of a run, one JSON object a line."""
+"""Figures of a run: one JSON object a line, and TensorBoard for who has it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import TrainingError
+
+METRICS, BOARD = "metrics.jsonl", "tensorboard"
 
 
 class MetricsLog:
     """Appends to a file that has each update once: what a stopped run wrote beyond its checkpoint is dropped.
 
     Args:
-        path: the file; its folder is made.
+        folder: of the run; made if need be.
         step: updates done so far.
+        tensorboard: write the same for TensorBoard, below the folder.
+
+    Raises:
+        TrainingError: TensorBoard is wanted and not installed.
     """
 
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read(path) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    def __init__(self, folder: Path, step: int, tensorboard: bool = False):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / METRICS
+        self.board = _board(folder / BOARD, step) if tensorboard else None
+        kept = [line for line in read(self.path) if line["step"] <= step]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def write(self, step: int, figures: dict[str, Any]) -> None:
+        """Records numbers, or dicts of them, by name."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | figures) + "\n")
+        if self.board is not None:
+            for name, value in _scalars(figures):
+                self.board.add_scalar(name, value, step)
+            self.board.flush()
+
+
+def _board(folder: Path, step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError(
+            f"loop.tensorboard is true, and TensorBoard cannot be imported: {error}.",
+            "It is not among what this package needs.", "Run `pip install tensorboard`, or say loop.tensorboard=false.",
+        ) from error
+    # What the stopped run wrote after its checkpoint is hidden there, too.
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _scalars(figures: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
+    """Names as paths, which TensorBoard groups by their first part: that of a dict, or the phase in `phase.part`."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{group}{name}/")
+        else:
+            yield group + name if group else name.replace(".", "/", 1), value
 
 
 def read(path: Path) -> list[dict[str, Any]]:

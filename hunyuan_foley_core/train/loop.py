@@ -130,7 +130,7 @@ def train(
     optimisers = {name: _optimiser(phase) for name, phase in phases.items()}
     average = Average(phases[objective.averaged].parameters, config.ema)
     step = _resume(folder, phases, optimisers, average, settings)
-    log, figures = MetricsLog(folder / "metrics.jsonl", step) if sharding.first() else None, {}
+    log, figures = MetricsLog(folder, step, config.tensorboard) if sharding.first() else None, {}
 
     def save() -> None:
         with average.applied():

@@ -29,7 +29,7 @@ SIZES = TransformerConfig(
 )
 FRAMES, TEACHER = 10, 6
 LOOP = LoopConfig(
-    steps=4, accumulate=4, warmup_steps=2, schedule="constant", final_rate=1.0, ema=0.5, log_every=1, validate_every=3,
+    steps=4, accumulate=4, warmup_steps=2, schedule="constant", final_rate=1.0, ema=0.5, log_every=1, tensorboard=False, validate_every=3,
     validation_batches=1, save_every=10, keep=5, seed=3,
 )
 CONFIG = SimpleNamespace(

@@ -4,8 +4,10 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,10 +18,10 @@ from hunyuan_foley_core import ops
 from hunyuan_foley_core.train import checkpoints, loop
 from hunyuan_foley_core.train.config import LoopConfig, OptimiserConfig
 from hunyuan_foley_core.train.errors import TrainingError
-from hunyuan_foley_core.train.log import read
+from hunyuan_foley_core.train.log import MetricsLog, read
 
 LOOP = LoopConfig(
-    steps=12, accumulate=1, warmup_steps=3, schedule="cosine", final_rate=0.1, ema=0.9, log_every=1, validate_every=4,
+    steps=12, accumulate=1, warmup_steps=3, schedule="cosine", final_rate=0.1, ema=0.9, log_every=1, tensorboard=False, validate_every=4,
     validation_batches=2, save_every=4, keep=2, seed=5,
 )
 SETTINGS = {"task": "toy", "model": {"width": 4}, "loop": {"steps": 12}}
@@ -283,6 +285,50 @@ def test_without_averaging_the_newest_weights_are_exported(tmp_path):
     objective = run(tmp_path, config=replace(LOOP, ema=0.0))
     exported = load_file(checkpoints.found(tmp_path)[-1] / "weights.safetensors")
     torch.testing.assert_close(exported["weight"], objective.line.weight.detach(), atol=0, rtol=0)
+
+
+# Figures
+
+
+class Board:
+    """Stands in for TensorBoard's writer, which is not installed everywhere."""
+
+    def __init__(self, folder, purge_step):
+        self.folder, self.purge_step, self.scalars, self.flushed = folder, purge_step, [], 0
+        Board.newest = self
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+    def flush(self):
+        self.flushed = len(self.scalars)
+
+
+def test_tensorboard_gets_the_same_figures_by_groups(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Board))
+    run(tmp_path, config=replace(LOOP, steps=4, tensorboard=True))
+    run(tmp_path, config=replace(LOOP, steps=8, tensorboard=True))
+    board = Board.newest
+    assert (board.folder, board.purge_step) == (str(tmp_path / "tensorboard"), 5)
+    assert {name for name, *_ in board.scalars} == {
+        "line/loss", "line/half", "line/gradient", "critic/loss", "critic/gradient", "seconds",
+        "validation/error", "validation/draw",
+    }
+    written = {line["step"]: line for line in read(tmp_path / "metrics.jsonl") if "line.loss" in line}
+    assert [value for name, value, _ in board.scalars if name == "line/loss"] == [written[i]["line.loss"] for i in range(5, 9)]
+    assert board.flushed == len(board.scalars)
+
+
+def test_names_of_nested_figures_keep_their_dots(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Board))
+    MetricsLog(tmp_path, 0, tensorboard=True).write(3, {"validation": {"flow_at_0.1": 2.0, "by": {"a": 1.0}}})
+    assert Board.newest.scalars == [("validation/flow_at_0.1", 2.0, 3), ("validation/by/a", 1.0, 3)]
+
+
+def test_tensorboard_that_is_not_there_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TrainingError, match="pip install tensorboard.*loop.tensorboard=false"):
+        run(tmp_path, config=replace(LOOP, tensorboard=True), batches=None)
 
 
 # Numbers
