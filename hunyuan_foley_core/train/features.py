@@ -118,7 +118,7 @@ def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[
     cache = open_cache(Path(config.cache))
     if vae is not None:
         check_identity(cache, {"vae": vae_digest(vae)})
-    videos = sorted({record.key for record, _ in cache.clips.values()})
+    videos = sorted({record.video for record, _ in cache.clips.values()})
     if not config.held_out < len(videos):
         raise TrainingError(
             f"{config.cache} has clips of {len(videos)} videos.",
@@ -126,8 +126,8 @@ def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[
         )
     order = torch.randperm(len(videos), generator=seeded(seed)).tolist()
     held_out = {videos[index] for index in order[: config.held_out]}
-    training = _clips(cache, config, seed, lambda record: record.key not in held_out)
-    return training, _clips(cache, config, seed, lambda record: record.key in held_out) if held_out else None
+    training = _clips(cache, config, seed, lambda record: record.video not in held_out)
+    return training, _clips(cache, config, seed, lambda record: record.video in held_out) if held_out else None
 
 
 def _clips(cache: Cache, config: FeatureConfig, seed: int, wanted) -> CachedClips:

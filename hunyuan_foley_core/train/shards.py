@@ -53,6 +53,11 @@ class Record:
     tokens: int
     shapes: dict[str, list[int]]
 
+    @property
+    def video(self) -> str:
+        """What all takes and pieces of a video have in common."""
+        return self.key.rpartition("#")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -181,6 +181,8 @@ def test_one_video_may_have_several_captions(files, tmp_path):
     build_cache([entry, replace(entry, caption="a hum", take=1)], files, tmp_path / "cache")
     captions = {record.caption for record, _ in shards.open_cache(tmp_path / "cache").clips.values()}
     assert captions == {"a tone", "a hum"}
+    with pytest.raises(TrainingError, match="clips of 1 videos"):  # so both are trained on or neither
+        split(FeatureConfig(str(tmp_path / "cache"), 1, 2), 0)
 
 
 def test_what_was_encoded_before_a_stop_is_kept(world, files, tmp_path):
