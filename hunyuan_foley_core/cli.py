@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
     _add_train(commands.add_parser("train", help="train a network, or go on training it"))
     cli_evaluation.add_evaluate(commands.add_parser("evaluate-tiny", help="figures of the small model beside their targets"))
+    cli_evaluation.add_ablate(commands.add_parser("ablate", help="what each part of the design is worth, on the small model"))
     return root
 
 
@@ -47,6 +48,8 @@ def _add_generate(command: argparse.ArgumentParser) -> None:
     add("--audio-only", action="store_true", help="write only the sound; --out is a .wav or .flac")
     add("--mix", action="store_true", help="keep the video's own sound under the new one")
     add("--gain", type=float, default=0.0, metavar="DB", help="gain of the new sound in dB (default: %(default)s)")
+    add("--lora", type=Path, metavar="FILE", help="a LoRA to use with the transformer")
+    add("--lora-strength", type=float, default=1.0, help="how much of it (default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
     add("--dtype", choices=("fp32", "bf16", "fp16"), help="type the transformer computes in (default: bf16 on a GPU)")
     for field in fields(ModelFiles):
@@ -69,7 +72,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         prompt=args.prompt, negative_prompt=args.negative, seconds=args.seconds, steps=args.steps,
         guidance_scale=args.cfg, shift=args.shift, seed=args.seed, tag=not args.no_tag,
-        device=args.device, dtype=DTYPES[dtype],
+        device=args.device, dtype=DTYPES[dtype], lora=args.lora, lora_strength=args.lora_strength,
     )
 
 
@@ -130,7 +133,7 @@ def run_train(args: argparse.Namespace) -> Path:
 
 RUN = {
     "generate": run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
-    "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate,
+    "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate, "ablate": cli_evaluation.run_ablate,
 }
 
 

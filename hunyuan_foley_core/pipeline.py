@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from . import checkpoint, media
+from . import checkpoint, lora, media
 from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_text_pair, encode_video
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
@@ -45,6 +45,7 @@ class Settings:
         seconds: length without a video, or the most to read of a video; None: 8 s, or the model's 15 s.
         tag: whether the prompt asks for wide-band sound.
         device, dtype: where and in what type the transformer computes.
+        lora, lora_strength: a LoRA file to merge into it, and how much of it.
     """
 
     prompt: str = ""
@@ -57,6 +58,8 @@ class Settings:
     tag: bool = True
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    lora: Path | None = None
+    lora_strength: float = 1.0
 
 
 def _keys(path: Path) -> list[str]:
@@ -153,6 +156,8 @@ def _text_features(files: ModelFiles, settings: Settings) -> tuple[Tensor, Tenso
 def _latents(files: ModelFiles, settings: Settings, video: VideoFeatures | None, progress: Progress | None) -> Tensor:
     text, negative_text = _text_features(files, settings)
     transformer = checkpoint.load_transformer(files.transformer, device=settings.device)
+    if settings.lora is not None:
+        lora.merge(transformer, lora.load(settings.lora, transformer), settings.lora_strength)
     seconds = video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS
     noise = make_noise(1, transformer.config.latent_channels, latent_frames(seconds), settings.seed)
     advance = _stage(progress, "making the sound")

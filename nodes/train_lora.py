@@ -24,7 +24,7 @@ from ..hunyuan_foley_core.train.errors import TrainingError
 from ..hunyuan_foley_core.train.lora import PRESETS
 from ..hunyuan_foley_core.train.lora_task import STORAGES
 from ..hunyuan_foley_core.train.manifest import read_dataset
-from ..hunyuan_foley_core.train.shards import open_cache
+from ..hunyuan_foley_core.train.shards import MARK, open_cache
 from ..hunyuan_foley_core.train.tasks import train_lora
 from . import folders
 from .loaders import BESIDE_CLAP, encoder_widgets, model_widget, vae_widget
@@ -164,6 +164,7 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
+    _forget_others(run / CACHE, {str(entry.video.resolve()) for entry in dataset.entries})
     try:
         report = build_cache(
             dataset.entries, files, run / CACHE, device=str(device), seconds=PIECE_SECONDS, callback=view.preparing
@@ -173,6 +174,12 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
         _publish(run)
         comfy.model_management.soft_empty_cache()
     return [*dataset.warnings, *report.warnings, *(f"Left out {clip}: {reason}" for clip, reason in report.skipped)]
+
+
+def _forget_others(cache: Path, videos: set[str]) -> None:
+    """Removes a cache with clips that are no longer asked for; encoding the others again takes minutes at most."""
+    if (cache / MARK).is_file() and any(key.rpartition("#")[0] not in videos for key, _ in open_cache(cache).clips):
+        shutil.rmtree(cache)
 
 
 def _settings(

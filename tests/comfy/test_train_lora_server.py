@@ -65,6 +65,14 @@ def clips(server) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def tones(server, clips):
+    """The result of a whole training, of the LoRA `tones`."""
+    result = server.run(training("tones"))
+    assert result.status == "success", result.message
+    return result
+
+
 def listen(server, graph: dict) -> torch.Tensor:
     result = server.run(graph)
     assert result.status == "success", result.message
@@ -80,17 +88,15 @@ def loras(server) -> dict[str, Path]:
     return {path.stem: path for path in (server.base / "models" / "loras").glob("*")}
 
 
-def test_clips_become_a_lora_that_changes_the_sound(server, clips):
-    result = server.run(training("tones"))
-    assert result.status == "success", result.message
-    assert "Left out silent.mp4" in " ".join(result.outputs["train"]["text"])
+def test_clips_become_a_lora_that_changes_the_sound(server, tones):
+    assert "Left out silent.mp4" in " ".join(tones.outputs["train"]["text"])
     made = loras(server)
     assert {"tones", "tones_step2"} <= made.keys() and not [path for path in made.values() if path.suffix == ".tmp"]
     with safe_open(made["tones"], "pt") as file:
         assert file.metadata()["rank"] == "4" and any(file.get_tensor(key).any() for key in file.keys() if "lora_B" in key)
     run = server.base / "output" / "foley_training" / "tones"
     assert (run / "previews" / "step-00000002" / "spectrograms.png").stat().st_size
-    progress = [event["data"] for event in result.events if event["type"] == "progress"]
+    progress = [event["data"] for event in tones.events if event["type"] == "progress"]
     assert [(each["value"], each["max"]) for each in progress[-3:]] == [(1, 3), (2, 3), (3, 3)]
 
     plain, changed = listen(server, sound("plain")), listen(server, sound("changed", lora=stock("tones.safetensors")))
@@ -117,6 +123,15 @@ def test_a_cancelled_run_keeps_what_it_learned_and_goes_on(server, clips):
     assert progress[-1] == done + 1 and done not in progress[-2:-1]
 
 
+def test_clips_that_are_gone_are_forgotten(server, clips, tones):
+    (clips / "0.mp4").rename(server.base / "0.mp4")
+    result = server.run(training("tones"))
+    assert result.status == "success", result.message
+    progress = [event["data"] for event in result.events if event["type"] == "progress"]
+    assert {each["max"] for each in progress} == {7}  # encoded anew; the run itself had come to its end
+    (server.base / "0.mp4").rename(clips / "0.mp4")
+
+
 def test_encoding_can_be_cancelled_too(server, clips):
     prompt = server.queue(training("never"))
     server.wait_for(prompt, lambda e: e["type"] == "progress" and e["data"]["max"] == 8)
@@ -133,7 +148,7 @@ def test_encoding_can_be_cancelled_too(server, clips):
     (dict(output_name="another"), "that no run in"),
     (dict(model_name=f"../vae/{VAE}"), "is not there"),
 ])
-def test_bad_input_gets_one_paragraph(server, clips, changes, message):
+def test_bad_input_gets_one_paragraph(server, clips, tones, changes, message):
     (server.base / "models" / "loras" / "another.safetensors").write_bytes(b"from elsewhere")
     try:
         result = server.run(training(changes.pop("output_name", "refused"), **changes))

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hunyuan_foley_core import cli, media
 from hunyuan_foley_core.errors import MediaError
@@ -60,6 +60,21 @@ def test_prompt_picture_and_tag_each_change_the_sound(models, video, tmp_path):
         sounds[name] = np.asarray(media.read_audio(tmp_path / "x.flac")[0])[..., :40_000]
     for name in list(runs)[1:]:
         assert not np.allclose(sounds["base"], sounds[name], atol=1e-4), name
+
+
+def test_a_lora_changes_the_sound_by_its_strength(models, tmp_path, capsys):
+    generator, key = torch.Generator().manual_seed(0), "diffusion_model.single_blocks.0.linear1"
+    up, down = torch.randn(128, 4, 1, generator=generator), torch.randn(4, 128, 3, generator=generator)
+    save_file({f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}, tmp_path / "lora.safetensors")
+    runs = {"plain": [], "off": ["--lora-strength", 0], "on": []}
+    for name, more in runs.items():
+        lora = [] if name == "plain" else ["--lora", tmp_path / "lora.safetensors"]
+        assert generate(models, tmp_path / f"{name}.wav", "--seconds", "1", *lora, *more) == 0
+    plain, off, on = (media.read_audio(tmp_path / f"{name}.wav")[0] for name in runs)
+    assert np.array_equal(plain, off) and not np.array_equal(plain, on)
+    save_file({"lora_A": down}, tmp_path / "lora.safetensors")
+    assert generate(models, tmp_path / "x.wav", "--lora", tmp_path / "lora.safetensors") == 1
+    assert "unknown keys: lora_A" in capsys.readouterr().err
 
 
 def test_text_alone_has_the_length_asked_for(models, tmp_path):
