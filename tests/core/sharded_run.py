@@ -59,13 +59,13 @@ def random_parameters(module: nn.Module, generator: torch.Generator) -> None:
         nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.1, generator=generator)
 
 
-def objective() -> FlowObjective:
+def objective(config=CONFIG) -> FlowObjective:
     generator = loop.seeded(LOOP.seed)
-    transformer, projector = FoleyTransformer(SIZES), Projector(SIZES.hidden_size, CONFIG.repa.width, TEACHER)
+    transformer, projector = FoleyTransformer(SIZES), Projector(SIZES.hidden_size, config.repa.width, TEACHER)
     random_parameters(transformer, generator)
     random_parameters(projector, generator)
-    sharding.shard(transformer, CONFIG.device, projector)
-    return Previewed(CONFIG, transformer, dict(transformer.named_parameters()), projector)
+    sharding.shard(transformer, config.device, projector)
+    return Previewed(config, transformer, dict(transformer.named_parameters()), projector)
 
 
 def source(number: int) -> dict:

@@ -1,13 +1,19 @@
 """Settings from files and arguments, and what is said when they do not fit."""
 
+import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from hunyuan_foley_core.config import TransformerConfig
 from hunyuan_foley_core.train.command import CONFIGS
 from hunyuan_foley_core.train.config import LoopConfig, OptimiserConfig, build, differences, read_settings
 from hunyuan_foley_core.train.dac_vae import CodecConfig
 from hunyuan_foley_core.train.errors import TrainingError
+from hunyuan_foley_core.train.flow import FlowConfig
+
+from .parity import MANIFESTS
 
 TEXT = """
 name = "a # b"  # a comment
@@ -46,6 +52,14 @@ def test_shipped_files_are_toml_and_read_alike(path):
 def test_shipped_codecs_are_whole_and_of_the_latent_rate(path):
     config = build(CodecConfig, read_settings(path))
     assert config.model.hop == 960 and sorted(config.model.encoder_rates) == sorted(config.model.decoder_rates)
+
+
+def test_the_full_size_is_the_released_one():
+    config = build(FlowConfig, read_settings(CONFIGS / "full_xxl.toml"))
+    shapes = json.loads((MANIFESTS / "hunyuanvideo_foley_xxl.json").read_text())
+    released = {name: SimpleNamespace(shape=shape) for name, shape in shapes.items()}
+    assert config.model == TransformerConfig.from_state_dict(released)
+    assert config.data.batch * config.loop.accumulate == 2048
 
 
 def test_arguments_lie_over_the_file(file):

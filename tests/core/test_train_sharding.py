@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from hunyuan_foley_core.train import checkpoints, sharding
+from hunyuan_foley_core.train import checkpoints, loop, sharding
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
 
@@ -110,3 +111,27 @@ def test_a_task_that_is_not_sharded_trains_in_one_process(monkeypatch):
     monkeypatch.setattr(sharding, "count", lambda: 2)
     with pytest.raises(TrainingError, match="2 processes.*in one"):
         sharding.check_sharded({"weight": torch.nn.Parameter(torch.zeros(2))})
+
+
+# What lets larger models fit
+
+
+def gradient(**change):
+    """All gradients of one batch as a vector."""
+    trained = sharded_run.objective(SimpleNamespace(**vars(sharded_run.CONFIG) | change))
+    for _, loss, _ in trained.losses(sharded_run.source(0), 0, loop.seeded(1)):
+        loss.backward()
+    parameters = trained.phases[0].parameters.values()
+    assert {parameter.dtype for parameter in parameters} == {torch.float32}
+    return torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_blocks_computed_again_give_the_same_gradients(precision):
+    assert torch.equal(gradient(precision=precision, checkpointing=True), gradient(precision=precision, checkpointing=False))
+
+
+def test_bf16_points_where_float32_does():
+    exact, rough = gradient(precision="fp32"), gradient(precision="bf16")
+    assert not torch.equal(exact, rough)
+    assert torch.nn.functional.cosine_similarity(exact, rough, dim=0) > 0.999
