@@ -13,7 +13,7 @@ from . import costs, rows
 from .codec import codec_rows
 from .machine import describe
 from .report import as_json, as_markdown
-from .rows import Bench, Part, Plan, Row, beyond, main_takes
+from .rows import Bench, Part, Plan, beyond, main_takes
 from .takes import FIRST_SEED, Take, Takes
 
 PARTS: dict[str, Part] = {
@@ -64,7 +64,7 @@ def run(
     about = {"weights": str(models), "machine": machine, "sampling": f"{steps} steps, guidance 4.5, default negative prompt",
              "clips": f"{plan.clips} from seed {FIRST_SEED}, never trained on"}
     table, clock = [], Clock(bench.takes, [take for part in parts.values() for take in part.takes(plan)], tell)
-    for name, part in parts.items():
+    for part in parts.values():
         clock.make(part.takes(plan))
         found = part.rows(bench)
         table += found

@@ -20,7 +20,7 @@ def as_markdown(rows: list[Row], about: dict[str, Any]) -> str:
 
 def as_json(rows: list[Row], about: dict[str, Any]) -> str:
     """An object {"about", "rows"}; figures that do not exist are null."""
-    return json.dumps(_without_nan({"about": about, "rows": [asdict(row) for row in rows]}), indent=1) + "\n"
+    return json.dumps(without_nan({"about": about, "rows": [asdict(row) for row in rows]}), indent=1) + "\n"
 
 
 def _plain(value: Any) -> str:
@@ -29,9 +29,10 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Nested lists and objects with None for numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,6 @@ import torch
 from hunyuan_foley_core import cli, media
 from hunyuan_foley_core.data import scoring, write_clip
 from hunyuan_foley_core.data.filters import low_pass
-from hunyuan_foley_core.errors import InputError
 from hunyuan_foley_core.evaluation import codec, command, hearing, rows
 from hunyuan_foley_core.evaluation.report import as_json, as_markdown
 from hunyuan_foley_core.evaluation.takes import FIRST_SEED, LISTENING_SEED, Take, Takes, first
@@ -188,7 +187,7 @@ def test_held_out_clips_are_what_their_rows_ask_for():
         assert asked_for_tag(tagged.clip(), tagged) and not asked_for_tag(plain.clip(), plain)
     assert {take.seconds for take in takes["lengths"]} == {2, 4, 8, 12}
     assert min(take.fps for take in takes["rates"]) == 12 and max(take.fps for take in takes["rates"]) == 60
-    assert all(take.look == "plain" for take in takes["plain"]) and len(set(take.size for take in takes["sizes"])) == 4
+    assert all(take.look == "plain" for take in takes["plain"]) and len({take.size for take in takes["sizes"]}) == 4
     assert len({take.name for part in takes.values() for take in part}) == len({t for part in takes.values() for t in part})
 
 
@@ -237,8 +236,8 @@ def test_a_take_is_what_the_command_line_makes(models, tmp_path):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--rows", "onset"], "onsets, control"), (["--clips", "0"], "at least 1"), (["--out", "table.txt"], "Expected .md or .json"),
-    (["--out", "/nowhere/table.md"], "no folder"), (["--models", "/nowhere"], "no folder /nowhere"),
+    (["--rows", "onset"], "onsets, control"), (["--clips", "0"], "at least 1"),
+    (["--out", "table.txt"], "Expected .md or .json"), (["--out", "/nowhere/table.md"], "no folder"), (["--models", "/nowhere"], "no folder /nowhere"),
 ])
 def test_wrong_words_are_named(words, message, capsys):
     assert cli.main(["evaluate-tiny", *words]) == 1
