@@ -36,7 +36,8 @@ def save(
     Raises:
         TrainingError: it cannot be written; the older ones are untouched.
     """
-    final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    final = place(folder, step)
+    temporary = folder / f".{final.name}.tmp"
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         save_file(weights, temporary / WEIGHTS, metadata)
@@ -55,6 +56,11 @@ def save(
     for old in found(folder)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def place(folder: Path, step: int) -> Path:
+    """Where checkpoint `step` of a run is or will be."""
+    return folder / f"step-{step:08d}"
 
 
 def found(folder: Path) -> list[Path]:

@@ -166,7 +166,7 @@ def train(
                 save()
             if stop is not None:
                 raise stop
-    return checkpoints.found(folder)[-1]
+    return checkpoints.place(folder, step)
 
 
 def rate(step: int, config: LoopConfig) -> float:
@@ -317,6 +317,7 @@ def _state(step: int, phases, optimisers, average: Average, settings: Settings) 
 def _resume(folder: Path, phases, optimisers, average: Average, settings: Settings) -> int:
     """Puts the newest checkpoint's state in place, if there is one; returns the updates done."""
     written = checkpoints.found(folder)
+    sharding.check_same("the newest checkpoint", written[-1].name if written else "none")
     if not written:
         return 0
     state = checkpoints.load(written[-1])

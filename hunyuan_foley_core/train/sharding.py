@@ -94,6 +94,16 @@ def check_sharded(parameters: dict[str, nn.Parameter]) -> None:
         )
 
 
+def check_same(what: str, value: str) -> None:
+    """Raises TrainingError unless all processes see the same; all have to ask."""
+    values = everyones([value])
+    if len(set(values)) > 1:
+        raise TrainingError(
+            f"The processes see different things as {what}: {', '.join(sorted(set(values)))}.", "Expected the same.",
+            "Use a folder on a disk that all machines share.",
+        )
+
+
 def share(numbers: range) -> range:
     """Those of an update's batches that this process takes.
 

@@ -107,6 +107,12 @@ def test_batches_that_cannot_be_shared_are_refused(monkeypatch):
         sharding.share(range(3))
 
 
+def test_processes_that_see_different_folders_are_refused(monkeypatch):
+    monkeypatch.setattr(sharding, "everyones", lambda items: [*items, "step-00000004"])
+    with pytest.raises(TrainingError, match="newest checkpoint: none, step-00000004.*all machines share"):
+        sharding.check_same("the newest checkpoint", "none")
+
+
 def test_a_task_that_is_not_sharded_trains_in_one_process(monkeypatch):
     monkeypatch.setattr(sharding, "count", lambda: 2)
     with pytest.raises(TrainingError, match="2 processes.*in one"):
