@@ -178,7 +178,7 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
 
 def _forget_others(cache: Path, videos: set[str]) -> None:
     """Removes a cache with clips that are no longer asked for; encoding the others again takes minutes at most."""
-    if (cache / MARK).is_file() and any(key.rpartition("#")[0] not in videos for key, _ in open_cache(cache).clips):
+    if (cache / MARK).is_file() and any(record.video not in videos for record, _ in open_cache(cache).clips.values()):
         shutil.rmtree(cache)
 
 
@@ -194,7 +194,7 @@ def _settings(
         "out": str(run), "device": str(device), "start": str(files.transformer), "storage": storage, "precision": precision,
     }
     settings["lora"] |= {"preset": preset, "rank": rank, "alpha": alpha}
-    videos = len({record.key for record, _ in open_cache(run / CACHE).clips.values()})
+    videos = len({record.video for record, _ in open_cache(run / CACHE).clips.values()})
     held_out = max(videos // HELD_OUT_OF, min(videos - 1, 1))
     settings["data"] |= {"cache": str(run / CACHE), "held_out": held_out, "batch": at_once}
     settings["objective"] |= {"visual_dropout": visual_dropout}

@@ -218,8 +218,8 @@ class FlowObjective:
         empty_sync = self.transformer.empty_sync(given["sync"].shape[1])
         return {
             "text": torch.where(untold, batch["empty_text"].to(given["text"]), given["text"]),
-            "visual": torch.where(unseen, empty_visual, given["visual"]),
-            "sync": torch.where(unseen, empty_sync, given["sync"]),
+            "visual": torch.where(unseen, empty_visual.to(given["visual"]), given["visual"]),
+            "sync": torch.where(unseen, empty_sync.to(given["sync"]), given["sync"]),
         }
 
     def _errors(self, latents: Tensor, sigma: Tensor, conditions: dict[str, Tensor], generator: torch.Generator) -> Tensor:

@@ -56,11 +56,11 @@ def train_encoders(settings: dict, callback: Callback | None) -> Path:
 def train_flow(settings: dict, callback: Callback | None) -> Path:
     config = build(FlowConfig, settings)
     _check_device(config.device)
-    source, validation = features.split(config.data, config.loop.seed)
+    vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
+    source, validation = features.split(config.data, config.loop.seed, vae)
     _check_widths(config.model, config.data.cache, source.sizes)
     transformer = _transformer(config)
     projector = _projector(config, source.sizes.teacher)
-    vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
     sharding.shard(transformer, config.device, *([] if projector is None else [projector]))
     trainable = dict(transformer.named_parameters())
     return train(
@@ -72,10 +72,10 @@ def train_flow(settings: dict, callback: Callback | None) -> Path:
 def train_lora(settings: dict, callback: Callback | None) -> Path:
     config = build(LoRARunConfig, settings)
     _check_device(config.device)
-    source, validation = features.split(config.data, config.loop.seed)
+    vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
+    source, validation = features.split(config.data, config.loop.seed, vae)
     transformer = load_base(config.start, config.storage, config.device)
     _check_widths(transformer.config, config.data.cache, source.sizes)
-    vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
     return train(
         LoRAObjective(config, transformer, vae, settings), source, config.loop, Path(config.out),
         settings=settings, validation=validation, callback=callback,

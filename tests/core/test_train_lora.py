@@ -35,7 +35,7 @@ def cache(tmp_path_factory):
         tensors = {"mean": normal(WIDTH, FRAMES), "logvar": normal(WIDTH, FRAMES) - 4, "visual": normal(8, WIDTH),
                    "sync": normal(16, WIDTH), "text": normal(6, WIDTH)}
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        writer.add(Record(f"clip {number}", "", f"clip {number}", "a knock", 0.0, 20_000.0, 5, shapes), tensors)
+        writer.add(Record(f"clip {number}#0", "", f"clip {number}", "a knock", 0.0, 20_000.0, 5, shapes), tensors)
     writer.flush()
     return folder
 
@@ -119,6 +119,12 @@ def test_storage_and_precision_may_be_small(cache, base, tmp_path):
     transformer = load_base(str(base), "fp8_e4m3fn", "cpu")
     assert transformer.single_blocks[0].linear1.weight.dtype == torch.float8_e4m3fn
     assert transformer.cond_in.linear_1.weight.dtype == torch.bfloat16
+
+
+def test_a_file_all_in_fp8_is_trained_on_as_it_is(base, cache, tmp_path):
+    torch.save({key: value.to(torch.float8_e4m3fn) for key, value in torch.load(base).items()}, tmp_path / "fp8.pth")
+    run(cache, tmp_path / "fp8.pth", tmp_path / "out", "loop.steps=2", "objective.visual_dropout=0.5")
+    assert len(losses(tmp_path / "out")) == 2
 
 
 def test_another_lora_in_the_same_folder_is_refused(trained, cache, base, tmp_path):
