@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-REFERENCE_SIZE = 0.2  # metres (half a width) at which `base` holds
-
 
 @dataclass(frozen=True)
 class Material:
@@ -11,7 +9,7 @@ class Material:
 
     Attributes:
         restitution: lowest and highest share of the speed that a ball keeps when it bounces.
-        base: frequency of the lowest mode in Hz, at the reference size.
+        base: frequency of the lowest mode in Hz.
         ratios: frequencies of the modes over that of the lowest.
         ring: seconds in which the lowest mode falls by 60 dB.
         damping: how much sooner the higher ones do: by 1 + damping * (ratio - 1).

@@ -8,12 +8,12 @@ import numpy as np
 
 from ..timing import LATENT_RATE, SAMPLE_RATE
 from .filters import convolve
-from .materials import MATERIALS, REFERENCE_SIZE
+from .materials import MATERIALS
 
 _QUIET = 6.9  # nepers of 60 dB
 _HIGHEST = 18_000.0  # Hz; modes above are left out
-# Hz between the notes that modes are tuned to. Tones that fit whole into a latent frame look alike in every frame, which
-# lets a codec learn them in hours on one core where free tones take days of a GPU.
+# Hz between the notes that modes are tuned to. Tones that fit whole into a latent frame look alike in every frame. With
+# them, and one tuning for a material, a codec learns on one core in hours; free tunings need days of a GPU.
 _GRID = float(LATENT_RATE)
 _CLICK = 0.0012  # seconds in which the contact's noise falls to 1/e
 _RUMBLE = 0.012  # the same for the modes of what the floor touches all the time
@@ -23,20 +23,18 @@ _ROLLING = 0.02  # rms of rolling at 1 m/s from 1 m
 
 
 class Voice:
-    """What one thing sounds like. Two of the same material and size are tuned a little differently.
+    """What things of one material sound like. Each material has one tuning, whatever is made of it.
 
     Args:
         material: a key of MATERIALS.
-        size: half its width in metres.
-        rng: of its own tuning and of the noise of every contact.
+        rng: of the place and the noise of every contact.
     """
 
-    def __init__(self, material: str, size: float, rng: np.random.Generator):
+    def __init__(self, material: str, rng: np.random.Generator):
         self._rng, self._material = rng, MATERIALS[material]
-        ratios = np.array(self._material.ratios) * rng.normal(1.0, 0.01, len(self._material.ratios))
-        base = self._material.base * (REFERENCE_SIZE / size) ** 0.5
+        base, ratios = self._material.base, np.array(self._material.ratios)
         self._frequencies = np.maximum(1, np.round(base * ratios[base * ratios < _HIGHEST] / _GRID)) * _GRID
-        slower = 1 + self._material.damping * (self._frequencies / base - 1)
+        slower = 1 + self._material.damping * (ratios[: len(self._frequencies)] - 1)
         self._decays = _QUIET * slower / self._material.ring
         time = _seconds(self._material.ring)
         self._modes = np.sin(2 * np.pi * self._frequencies[:, None] * time) * np.exp(-self._decays[:, None] * time)

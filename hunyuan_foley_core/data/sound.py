@@ -26,7 +26,7 @@ def scene_sound(scene: Scene, band_limited: bool = False) -> np.ndarray:
 
 
 def _add(dry: np.ndarray, actor: Actor, rng: np.random.Generator) -> None:
-    voice = Voice(actor.material, actor.size, rng)
+    voice = Voice(actor.material, rng)
     for event in actor.events:
         begin = samples(event.time)
         hit = voice.hit(event.speed, event.distance)[: len(dry) - begin]

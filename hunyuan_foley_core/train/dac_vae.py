@@ -37,6 +37,8 @@ class LossConfig:
 
     Attributes:
         windows: of the spectra, in samples.
+        floor: amplitude below which the mel bands of two sounds count as equal. Noise that nobody can foretell should
+            lie below it: its random ups and downs weigh as much in a logarithm as a loud tone does.
     """
 
     mel: float
@@ -44,6 +46,7 @@ class LossConfig:
     waveform: float
     kl: float
     windows: tuple[int, ...]
+    floor: float
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ class CodecObjective:
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[PhaseLoss]:
         waveform, weights = batch["waveform"].to(self.config.device), self.config.losses
         mean, logvar, decoded = self.reconstruct(waveform, self._noise(waveform, generator))
-        mel, magnitude = losses.spectral_losses(decoded, waveform, weights.windows)
+        mel, magnitude = losses.spectral_losses(decoded, waveform, weights.windows, weights.floor)
         parts = {
             "mel": mel, "magnitude": magnitude, "waveform": losses.waveform_loss(decoded, waveform),
             "kl": losses.kl_divergence(mean, logvar),

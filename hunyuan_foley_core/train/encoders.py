@@ -35,6 +35,8 @@ ENVELOPE_RATE = 100  # values a second that Synchformer's tokens foretell
 ENVELOPE_PER_TOKEN = ENVELOPE_RATE * SEGMENT_FRAMES // SEGMENT_TOKENS // SYNC_RATE
 ENVELOPE_FLOOR, COLOUR_FLOOR = 1e-3, 1e-4
 COLOUR_WINDOW = 1024
+# Sizes of the first filters (norms), by which what moves and what stands still come out at about 1.
+SHAPES, MOTION = 5.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -211,16 +213,44 @@ def split_towers(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def initialise(towers: Towers) -> None:
-    """Weights with variances kept level, norms at one, biases at zero, from the global generator."""
+    """Weights with variances kept level, norms at one, biases at zero, drawn from the global generator."""
     for key, parameter in towers.named_parameters():
         if key.endswith("bias"):
             nn.init.zeros_(parameter)
         elif parameter.ndim == 1:
             nn.init.ones_(parameter)
-        elif "embed" in key and "proj" not in key and "patch_embedding" not in key or "token" in key or "probe" in key:
-            nn.init.normal_(parameter, std=0.02 if "position" not in key else 0.05)
+        elif any(word in key for word in ("pos_embed", "temp_embed", "cls_token", "probe", "embeddings.")):
+            nn.init.normal_(parameter, std=0.1)
         else:
             nn.init.normal_(parameter, std=1 / math.sqrt(math.prod(parameter.shape[1:])))
+    with torch.no_grad():
+        _see_shapes(towers.siglip2.vision_model.embeddings.patch_embedding.weight)
+        _see_motion(towers.synchformer.vfeat_extractor.patch_embed_3d.proj.weight)
+
+
+def _see_shapes(filters: Tensor) -> None:
+    """Makes random filters [D,3,h,w] that are blind to an even colour in half of the channels, which would drown the rest."""
+    filters.normal_()
+    half = len(filters) // 2
+    filters[half:].sub_(filters[half:].mean((-2, -1), keepdim=True))
+    _normed(filters)
+    filters[:half].mul_(0.3)
+    filters[half:].mul_(SHAPES)
+
+
+def _see_motion(filters: Tensor) -> None:
+    """Makes random filters [D,3,2,h,w]: half of them take the difference of the two frames, the others are as above."""
+    filters.normal_()
+    filters.sub_(filters.mean((-2, -1), keepdim=True))
+    half = len(filters) // 2
+    filters[:half, :, 1] = -filters[:half, :, 0]
+    _normed(filters)
+    filters[:half].mul_(MOTION)
+    filters[half:].mul_(SHAPES)
+
+
+def _normed(filters: Tensor) -> None:
+    filters.div_(filters.flatten(1).norm(dim=1).reshape(-1, *[1] * (filters.ndim - 1)))
 
 
 def _reader(features: int, values: int) -> nn.Sequential:

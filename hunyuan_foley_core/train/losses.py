@@ -12,7 +12,7 @@ LOGVAR_RANGE = (-20.0, 10.0)
 Features = list[list[Tensor]]
 
 
-def spectral_losses(decoded: Tensor, target: Tensor, windows: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def spectral_losses(decoded: Tensor, target: Tensor, windows: tuple[int, ...], floor: float) -> tuple[Tensor, Tensor]:
     """Distances of two waveforms [B,1,N] in spectra of several resolutions.
 
     Returns:
@@ -23,7 +23,7 @@ def spectral_losses(decoded: Tensor, target: Tensor, windows: tuple[int, ...]) -
     mel, magnitude = [], []
     for window in windows:
         ours, theirs = spectrum(decoded, window).abs(), spectrum(target, window).abs()
-        mel.append((log_mel(ours) - log_mel(theirs)).abs().mean())
+        mel.append((log_mel(ours, floor) - log_mel(theirs, floor)).abs().mean())
         magnitude.append((ours - theirs).norm() / theirs.norm().clamp(min=1e-3))
     return torch.stack(mel).sum(), torch.stack(magnitude).mean()
 

@@ -29,10 +29,10 @@ def mel_bands(window: int) -> int:
     return window * 5 // 32
 
 
-def log_mel(magnitudes: Tensor) -> Tensor:
-    """log10 of the mel bands [B,M,T] of spectral magnitudes [B,F,T], not below log10 of `FLOOR`."""
+def log_mel(magnitudes: Tensor, floor: float = FLOOR) -> Tensor:
+    """log10 of the mel bands [B,M,T] of spectral magnitudes [B,F,T], not below log10 of `floor`."""
     window = 2 * (magnitudes.shape[1] - 1)
-    return torch.log10((mel_filters(window).to(magnitudes) @ magnitudes).clamp(min=FLOOR))
+    return torch.log10((mel_filters(window).to(magnitudes) @ magnitudes).clamp(min=floor))
 
 
 @lru_cache(maxsize=None)
