@@ -18,6 +18,7 @@ from torch import Tensor
 from .errors import TrainingError
 
 WEIGHTS, TRAINING = "weights.safetensors", "training.pt"
+RESUMABLE = 2  # checkpoints: the newest, and one in case that is damaged
 
 
 def copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -29,6 +30,8 @@ def save(
     folder: Path, step: int, weights: dict[str, Tensor], metadata: dict[str, str], training: dict[str, Any], keep: int
 ) -> Path:
     """Writes checkpoint `step` below `folder` and removes all but the `keep` newest.
+
+    What going on needs, several times as large as the weights, stays in the newest and the one before.
 
     Args:
         weights: as from `copies`.
@@ -55,6 +58,8 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
     for old in found(folder)[:-keep]:
         shutil.rmtree(old)
+    for old in found(folder)[:-RESUMABLE]:
+        (old / TRAINING).unlink(missing_ok=True)
     return final
 
 

@@ -270,7 +270,10 @@ def test_a_full_disk_is_told_by_whoever_notices(tmp_path, weights, training):
 
 def test_only_the_newest_are_kept(tmp_path):
     run(tmp_path, config=replace(LOOP, save_every=1, keep=3))
-    assert [path.name[-2:] for path in checkpoints.found(tmp_path)] == ["10", "11", "12"]
+    written = checkpoints.found(tmp_path)
+    assert [path.name[-2:] for path in written] == ["10", "11", "12"]
+    assert [(path / "training.pt").exists() for path in written] == [False, True, True]
+    assert all((path / "weights.safetensors").exists() for path in written)
 
 
 def test_exported_weights_are_the_average(tmp_path):
