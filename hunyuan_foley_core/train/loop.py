@@ -35,6 +35,8 @@ Callback = Callable[[int, int, dict[str, float]], None]
 PhaseLoss = tuple[str, Tensor, dict[str, Tensor]]  # a phase's name, what it minimises, and parts of that for the record
 
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1  # so that validation never draws what training draws
+# torchrun passes on to its processes what the terminal sent them already; so soon after the first it is the same signal.
+ECHO_SECONDS = 3.0
 FIXED = ("task", "model", "lora")  # settings that say what the tensors in a checkpoint are
 
 
@@ -287,12 +289,17 @@ def deferred_interrupts() -> Iterator[list[int]]:
     In any thread but the main one, which alone may listen, the list stays empty.
     """
     received: list[int] = []
+    earliest = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
     def receive(number, frame):
-        if received:
+        nonlocal earliest
+        now = time.monotonic()
+        if not received:
+            earliest = now
+        elif sharding.count() == 1 or now - earliest > ECHO_SECONDS:
             raise KeyboardInterrupt
         received.append(number)
 

@@ -223,6 +223,17 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert [path.name for path in checkpoints.found(tmp_path)] == ["step-00000004"]
 
 
+def test_the_echo_of_a_signal_that_torchrun_sends_is_not_a_second_one(monkeypatch):
+    monkeypatch.setattr(loop.sharding, "count", lambda: 2)
+    with loop.deferred_interrupts() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGINT, signal.SIGTERM]
+        monkeypatch.setattr(loop, "ECHO_SECONDS", -1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_it_runs_in_any_thread(tmp_path):
     thread = threading.Thread(target=run, args=(tmp_path,))
     thread.start()
