@@ -202,7 +202,7 @@ def _settings(
     settings["optimiser"] |= {"learning_rate": learning_rate}
     settings["loop"] |= {
         "steps": steps, "accumulate": batch_size // at_once, "warmup_steps": min(WARMUP, steps // 10), "log_every": 1,
-        "validate_every": save_every, "save_every": save_every, "keep": steps // save_every + 1, "seed": seed,
+        "validate_every": save_every, "save_every": save_every, "keep": steps, "seed": seed,
     }
     return settings
 

@@ -1,6 +1,7 @@
 """Training a LoRA: the flow-matching objective over a frozen transformer, saved for ComfyUI."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ class LoRAObjective(FlowObjective):
     def __init__(self, config: LoRARunConfig, transformer: FoleyTransformer, vae: DACVAE | None, settings: Settings):
         chosen, generator = config.lora, seeded(config.loop.seed, INITIALISATION_STREAM)
         recipe = dict(preset=chosen.preset, rank=chosen.rank, alpha=chosen.alpha, rslora=chosen.rslora)
-        self.metadata = describe(transformer, settings=settings, **recipe)
+        self.metadata = describe(transformer, settings=_without_paths(settings), **recipe)
         trainable = add_lora(transformer, generator=generator, **recipe)
         sharding.shard(transformer, config.device)
         named = dict(transformer.named_parameters())
@@ -95,6 +96,12 @@ class LoRAObjective(FlowObjective):
         dtype = DTYPES[self.config.lora.save_as]
         state = lora_state_dict(self.transformer)
         return {key: value.to(dtype) if value.ndim else value for key, value in state.items()}, self.metadata
+
+
+def _without_paths(settings: Settings) -> Settings:
+    """What of a run's settings goes out with its file: how it was trained, not where things lie on this machine."""
+    kept = {name: settings[name] for name in ("storage", "precision", "objective", "optimiser", "loop") if name in settings}
+    return kept | ({"start": Path(settings["start"]).name} if "start" in settings else {})
 
 
 def load_base(path: str, storage: str, device: str) -> FoleyTransformer:

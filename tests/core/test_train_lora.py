@@ -13,9 +13,10 @@ from hunyuan_foley_core import checkpoint, lora
 from hunyuan_foley_core.config import TransformerConfig
 from hunyuan_foley_core.model import FoleyTransformer
 from hunyuan_foley_core.train import checkpoints, command
+from hunyuan_foley_core.train.config import build, read_settings
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
-from hunyuan_foley_core.train.lora_task import load_base
+from hunyuan_foley_core.train.lora_task import LoRARunConfig, load_base
 from hunyuan_foley_core.train.shards import Record, ShardWriter, create_cache
 
 WIDTH, FRAMES = 128, 50
@@ -59,6 +60,12 @@ def run(cache, base, out, *more, callback=None):
     ], callback)
 
 
+def test_the_shipped_configuration_is_whole():
+    config = build(LoRARunConfig, read_settings(command.CONFIGS / "lora_xxl.toml"))
+    assert config.data.batch * config.loop.accumulate == 8
+    assert config.loop.keep * config.loop.save_every >= config.loop.steps
+
+
 def losses(out):
     return [line["transformer.loss"] for line in read(out / "metrics.jsonl") if "transformer.loss" in line]
 
@@ -81,6 +88,7 @@ def test_what_comes_out_is_a_lora_for_the_base(trained, base, caplog):
     _, metadata = lora.read(last / "weights.safetensors")
     assert json.loads(metadata["training"])["objective"]["visual_dropout"] == 0.4
     assert json.loads(metadata["base"])["hidden_size"] == 128
+    assert json.loads(metadata["training"])["start"] == base.name and str(base.parent.parent) not in str(metadata)
 
 
 def test_it_learns_its_clips(cache, base, tmp_path):
