@@ -49,13 +49,16 @@ class Plan:
     Attributes:
         clips: in the main set; the others are shares of it.
         lessons: true sounds that the judge of materials learns from.
+        seconds: length of a clip, where it is not what a row varies.
     """
 
     clips: int = 200
     lessons: int = 300
+    seconds: float = SECONDS
 
-    def share(self, part: float) -> int:
-        return max(1, round(part * self.clips))
+    def first(self, share: float = 1.0, **how) -> list[Take]:
+        """A share of the main set's number of takes; see `takes.first`."""
+        return first(max(1, round(share * self.clips)), **{"seconds": self.seconds, **how})
 
 
 class Bench:
@@ -99,7 +102,7 @@ def at_least(name: str, what: str, value: float, target: float, figure: str, **v
 
 
 def main_takes(plan: Plan) -> list[Take]:
-    return first(plan.clips)
+    return plan.first()
 
 
 def onset_row(name: str, what: str, bench: Bench, takes: list[Take], target: float) -> Row:
@@ -148,7 +151,7 @@ def text_takes(plan: Plan) -> list[Take]:
 
     With more than one, or without a name, no text alone can tell what is hit when.
     """
-    return first(plan.share(0.3), where=_named, look="neutral")
+    return plan.first(0.3, where=_named, look="neutral")
 
 
 def _named(clip: Clip) -> bool:
@@ -163,7 +166,7 @@ def text_rows(bench: Bench) -> list[Row]:
 
 def silent_takes(plan: Plan) -> list[Take]:
     """A fifth of the main set's number of silent clips; about half of them are in it."""
-    return first(plan.share(0.2), where=lambda clip: clip.silent)
+    return plan.first(0.2, where=lambda clip: clip.silent)
 
 
 def silent_rows(bench: Bench) -> list[Row]:
@@ -182,7 +185,7 @@ def loudness_rows(bench: Bench) -> list[Row]:
 
 def tag_takes(plan: Plan) -> list[Take]:
     """Each clip with and without the tag, one after the other; one of the two is a take of the main set."""
-    takes = first(plan.share(0.2), where=lambda clip: bool(clip.events))
+    takes = plan.first(0.2, where=lambda clip: bool(clip.events))
     return [replace(take, tag=None if take.scouted().tagged == tag else tag) for take in takes for tag in (True, False)]
 
 
@@ -197,19 +200,19 @@ def tag_rows(bench: Bench) -> list[Row]:
 
 def length_takes(plan: Plan) -> dict[str, list[Take]]:
     """The same length of sound in all, so fewer clips of the longer ones."""
-    return {f"{seconds:g} s long": first(plan.share(0.4 / seconds), seconds=seconds) for seconds in LENGTHS}
+    return {f"{seconds:g} s long": plan.first(0.4 / seconds, seconds=seconds) for seconds in LENGTHS}
 
 
 def rate_takes(plan: Plan) -> dict[str, list[Take]]:
-    return {f"{fps:g} frames/s": first(plan.share(0.1), fps=fps) for fps in RATES}
+    return {f"{fps:g} frames/s": plan.first(0.1, fps=fps) for fps in RATES}
 
 
 def size_takes(plan: Plan) -> dict[str, list[Take]]:
-    return {f"{size[1]} x {size[0]} pixels": first(plan.share(0.1), size=size) for size in SIZES}
+    return {f"{size[1]} x {size[0]} pixels": plan.first(0.1, size=size) for size in SIZES}
 
 
 def plain_takes(plan: Plan) -> dict[str, list[Take]]:
-    return {"another renderer's plain shapes": first(plan.share(0.25), look="plain")}
+    return {"another renderer's plain shapes": plan.first(0.25, look="plain")}
 
 
 def beyond(name: str, target: float, sets: Callable[[Plan], dict[str, list[Take]]]) -> Part:
