@@ -37,6 +37,10 @@ ENVELOPE_FLOOR, COLOUR_FLOOR = 1e-3, 1e-4
 COLOUR_WINDOW = 1024
 # Sizes of the first filters (norms), by which what moves and what stands still come out at about 1.
 SHAPES, MOTION = 5.0, 60.0
+# Last layers of the picture towers' residual branches. They start small, so that the features tell what the first filters
+# see from the start; at full size the towers forgot the picture and settled on the average sound.
+BRANCHES = ("attn.proj.weight", "attn.out_proj.weight", "fc2.weight", "linear2.weight")
+BRANCH_SCALE = 0.2
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,10 @@ def initialise(towers: Towers) -> None:
         else:
             nn.init.normal_(parameter, std=1 / math.sqrt(math.prod(parameter.shape[1:])))
     with torch.no_grad():
+        # Synchformer's aggregator is no branch to the patches it gathers: nothing passes it by.
+        for key, parameter in towers.named_parameters():
+            if key.endswith(BRANCHES) and not key.startswith("clap.") and "agg.self_attn" not in key:
+                parameter.mul_(BRANCH_SCALE)
         _see_shapes(towers.siglip2.vision_model.embeddings.patch_embedding.weight)
         _see_motion(towers.synchformer.vfeat_extractor.patch_embed_3d.proj.weight)
 
