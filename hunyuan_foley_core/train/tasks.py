@@ -19,7 +19,7 @@ from .loop import Callback, seeded, train
 from .lora_task import LoRAObjective, LoRARunConfig, load_base
 from .repa import Projector
 from .sounds import split
-from .world_clips import WorldClips, captions
+from .world_sounds import WorldSounds, captions
 
 INITIALISATION_STREAM = 2
 
@@ -42,9 +42,8 @@ def train_encoders(settings: dict, callback: Callback | None) -> Path:
     if not tokenizer.is_file():
         tokenizer.parent.mkdir(parents=True, exist_ok=True)
         learn_tokenizer(captions(range(first, first + clips)), config.model.clap.vocabulary).save(str(tokenizer))
-    sizes = (config.model.siglip2.image_size, config.model.synchformer.image_size)
     source, validation = (
-        WorldClips(seeds, config.data.seconds, config.data.batch, sizes)
+        WorldSounds(seeds, config.data.seconds, config.data.batch)
         for seeds in (range(first, first + clips), range(first - held_out, first))
     )
     return train(
