@@ -25,9 +25,9 @@ SECONDS = 3.0
 _SOURCE = "source.mp4"
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _scouted(seed: int, seconds: float) -> Clip:
-    # Without its sound a clip is small enough to keep hundreds of.
+    # Without its sound a clip is small enough to keep thousands of.
     return replace(make_clip(seed, seconds), waveform=torch.zeros(0))
 
 
