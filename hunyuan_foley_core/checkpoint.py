@@ -324,4 +324,10 @@ def load_clap(
     source = tokenizer if tokenizer is not None else beside if beside.is_file() else None
     if source is not None:
         clap.tokenizer = FoleyTokenizer.from_file(source, clap.config.max_tokens)
+        if clap.tokenizer.vocabulary > clap.config.vocab_size:
+            raise CheckpointError(
+                f"{Path(source)} has {clap.tokenizer.vocabulary} tokens, {Path(path).name} knows {clap.config.vocab_size}.",
+                "Expected the tokenizer that belongs to these weights.",
+                f"Take the {TOKENIZER_FILE} that came with them.",
+            )
     return clap

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import cli_data, cli_evaluation, media
+from . import cli_data, cli_evaluation, media, small_model
 from .conditions import DEFAULT_NEGATIVE_PROMPT
 from .convert import DTYPES, convert
 from .errors import FoleyError
@@ -37,7 +37,11 @@ def _add_generate(command: argparse.ArgumentParser) -> None:
     add("--video", type=Path, help="the video to give sound to; without it the prompt alone makes the sound")
     add("--prompt", default="", help="what is heard")
     add("--negative", default=DEFAULT_NEGATIVE_PROMPT, help="what should not be heard (default: %(default)s)")
-    add("--models", type=Path, required=True, help="folder with the model files, searched with its subfolders")
+    add(
+        "--models", type=Path, default=small_model.FOLDER,
+        help="folder with the model files, searched with its subfolders (default: the small model that comes with this "
+        "package, which knows simple synthetic scenes only)",
+    )
     add("--out", type=Path, required=True, help="the video to write (.mp4, .mov, .mkv, .webm), or a .wav or .flac")
     add("--seconds", type=float, help="length without a video (default 8), or the most to read of a video (default 15)")
     add("--steps", type=int, default=50, help="sampling steps (default: %(default)s)")
@@ -106,6 +110,8 @@ def _write(args: argparse.Namespace, waveform: torch.Tensor, only_sound: bool) -
 def run_generate(args: argparse.Namespace) -> Path:
     only_sound = _check_output(args)
     files = find_model_files(args.models, **{field.name: getattr(args, field.name) for field in fields(ModelFiles)})
+    if files.transformer.name == small_model.TRANSFORMER:
+        sys.stderr.write(f"{small_model.LIMITS}\n")
     progress, reading = ProgressBar(), media.DecodeReport()
     try:
         waveform = generate(files, _settings(args), args.video, progress, reading)

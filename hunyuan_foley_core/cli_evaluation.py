@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
+from .small_model import FOLDER as WEIGHTS
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import os
 
 import folder_paths
 
+from ..hunyuan_foley_core import small_model
 from ..hunyuan_foley_core.errors import CheckpointError
 
 FOLEY = "foley"
@@ -15,22 +16,27 @@ TOKENIZER_ENDING = ".json"
 
 
 def register_foley_folder() -> None:
-    """Adds `models/foley`, beside any place that extra_model_paths.yaml already gave it."""
+    """Adds `models/foley`, beside any place that extra_model_paths.yaml already gave it, and the pack's own weights."""
     paths, _ = folder_paths.folder_names_and_paths.get(FOLEY, ([], set()))
-    default = os.path.join(folder_paths.models_dir, FOLEY)
+    # The pack's come last: of two files with one name, the user's own is meant.
+    ours = [os.path.join(folder_paths.models_dir, FOLEY), str(small_model.FOLDER)]
     # An entry made by extra_model_paths.yaml has no extensions, which would list every file there is.
     folder_paths.folder_names_and_paths[FOLEY] = (
-        paths if default in paths else [*paths, default],
+        [*paths, *(path for path in ours if path not in paths)],
         set(folder_paths.supported_pt_extensions),
     )
 
 
-def model_names(folders: tuple[str, ...], likely: str = "") -> list[str]:
-    """File names for a widget; those that contain `likely` come first, so that a fresh node picks one of them.
+def model_names(folders: tuple[str, ...], likely: str = "", small: str = "") -> list[str]:
+    """File names for a widget, so ordered that a fresh node picks a useful one.
 
     The same name in a later folder gets the folder in front, so that a name once saved in a workflow keeps its meaning.
+
+    Args:
+        likely: names that contain this come first.
+        small: the small model's file, which comes next; its other files are never likely.
     """
-    return _likely_first(_locate(folders, folder_paths.get_filename_list), likely)
+    return _likely_first(_locate(folders, folder_paths.get_filename_list), likely, small)
 
 
 def tokenizer_names() -> list[str]:
@@ -58,14 +64,25 @@ def _locate(folders, list_files) -> dict[str, tuple[str, str]]:
     return located
 
 
-def _likely_first(names, likely: str) -> list[str]:
-    return sorted(names, key=lambda name: (likely not in name.lower(), name))
+def _likely_first(names, likely: str, small: str = "") -> list[str]:
+    def rank(name: str) -> int:
+        base = name.rpartition("/")[2]
+        if base in small_model.WEIGHTS:
+            return 1 if base == small else 2
+        return 0 if likely in name.lower() else 2
+
+    return sorted(names, key=lambda name: (rank(name), name))
 
 
 def _json_files(folder: str) -> list[str]:
-    """ComfyUI lists a folder by the extensions of its weights; tokenizers are JSON and are looked up here."""
+    """ComfyUI lists a folder by the extensions of its weights; tokenizers are JSON and are looked up here.
+
+    The small model's is left out: it fits no CLAP but the one beside it, where it is found anyway.
+    """
     names = []
     for root in folder_paths.get_folder_paths(folder):
+        if root == str(small_model.FOLDER):
+            continue
         found, _ = folder_paths.recursive_search(root, excluded_dir_names=[".git"])
         names += folder_paths.filter_files_extensions(found, [TOKENIZER_ENDING])
     return sorted(set(names))

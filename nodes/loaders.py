@@ -2,6 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
+from ..hunyuan_foley_core import small_model
 from . import folders
 from .comfy_encoders import load_foley_encoders
 from .comfy_vae import FoleyVAE
@@ -11,42 +12,46 @@ from .sockets import CATEGORY, FoleyEncodersIO
 BESIDE_CLAP = "tokenizer.json beside the CLAP file"
 
 
-def _file_widget(name: str, places: tuple[str, ...], likely: str, tooltip: str) -> io.Combo.Input:
+def _file_widget(name: str, places: tuple[str, ...], likely: str, small: str, tooltip: str) -> io.Combo.Input:
+    """`likely` is in the names of released files; `small` is the small model's file, which comes with this pack."""
     where = ", ".join(f"models/{place}" for place in places)
-    return io.Combo.Input(name, options=folders.model_names(places, likely), tooltip=f"{tooltip} From {where}.")
+    tooltip = f"{tooltip} From {where}. {small} comes with this pack: a small model of simple synthetic scenes."
+    return io.Combo.Input(name, options=folders.model_names(places, likely, small), tooltip=tooltip)
 
 
 def model_widget() -> io.Combo.Input:
     return _file_widget(
-        "model_name", folders.MODEL_FOLDERS, "foley",
+        "model_name", folders.MODEL_FOLDERS, "foley", small_model.TRANSFORMER,
         "hunyuanvideo_foley.pth (XXL), hunyuanvideo_foley_xl.pth, or a conversion of one of them.",
     )
 
 
 def vae_widget() -> io.Combo.Input:
-    return _file_widget("vae_name", folders.VAE_FOLDERS, "128d", "vae_128d_48k.pth, or a conversion of it.")
+    return _file_widget(
+        "vae_name", folders.VAE_FOLDERS, "128d", small_model.VAE, "vae_128d_48k.pth, or a conversion of it."
+    )
 
 
 def encoder_widgets() -> list[io.Combo.Input]:
     tokenizers = [*folders.tokenizer_names(), BESIDE_CLAP]
     return [
         _file_widget(
-            "siglip2_name", folders.ENCODER_FOLDERS, "siglip",
+            "siglip2_name", folders.ENCODER_FOLDERS, "siglip", small_model.SIGLIP2,
             "SigLIP2: model.safetensors of google/siglip2-base-patch16-512, or its vision part.",
         ),
         _file_widget(
-            "synchformer_name", folders.ENCODER_FOLDERS, "synchformer",
+            "synchformer_name", folders.ENCODER_FOLDERS, "synchformer", small_model.SYNCHFORMER,
             "Synchformer: synchformer_state_dict.pth, or its visual part.",
         ),
         _file_widget(
-            "clap_name", folders.ENCODER_FOLDERS, "clap",
+            "clap_name", folders.ENCODER_FOLDERS, "clap", small_model.CLAP,
             "CLAP: the weights of laion/larger_clap_general, or their text part.",
         ),
         io.Combo.Input(
             "tokenizer_name", options=tokenizers,
             default=tokenizers[0] if "clap" in tokenizers[0].lower() else BESIDE_CLAP,
             tooltip="tokenizer.json of laion/larger_clap_general: under that name beside the CLAP file, or "
-            "under any name from models/text_encoders or models/foley.",
+            "under any name from models/text_encoders or models/foley. The small model has its own beside its CLAP.",
         ),
     ]
 

@@ -48,6 +48,11 @@ class FoleyTokenizer:
             raise _not_ours(f"`{path}` does not set texts between <s> and </s>.")
         return self
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return self._tokenizer.get_vocab_size()
+
     def encode(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and attention mask, both int64 [B,T], T the length of the longest text; mask 1 at tokens, 0 at padding.
 
