@@ -1,0 +1,91 @@
+"""The small model's encoders: drawn filters, a text tower that learns from the sound, a tokenizer of their own."""
+
+import pytest
+import torch
+from einops import rearrange
+from safetensors.torch import save_file
+
+from hunyuan_foley_core import checkpoint, conditions
+from hunyuan_foley_core.data import make_clip
+from hunyuan_foley_core.encoders.preprocess import normalise, synchformer_pixels
+from hunyuan_foley_core.encoders.tokenizer import FoleyTokenizer
+from hunyuan_foley_core.train import checkpoints, command
+from hunyuan_foley_core.train.encoders import colour, learn_tokenizer, split_towers
+from hunyuan_foley_core.train.log import read
+from hunyuan_foley_core.train.world_sounds import WorldSounds, captions
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a short run, and its last checkpoint."""
+    folder = tmp_path_factory.mktemp("encoders")
+    last = command.run("encoders_tiny", [
+        f"out={folder}", f"tokenizer={folder / 'tokenizer.json'}", "data.clips=48", "data.held_out=16", "data.batch=16",
+        "data.first_seed=3000", "data.seconds=1.0", "loop.steps=40", "loop.warmup_steps=5", "loop.validate_every=40",
+        "loop.validation_batches=1", "loop.save_every=40", "loop.log_every=1", "model.clap.vocabulary=320",
+        "model.clap.hidden_size=64", "model.clap.mlp_hidden=64", "model.clap.num_layers=1",
+    ])
+    return folder, last
+
+
+def test_the_text_tower_learns_and_the_others_stay_as_drawn(run):
+    folder, last = run
+    losses = [line["clap.loss"] for line in read(folder / "metrics.jsonl") if "clap.loss" in line]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert not [key for key in checkpoints.load(last)["parameters"]["clap"] if key.startswith(("siglip2.", "synchformer."))]
+
+
+@pytest.fixture(scope="module")
+def towers(run, tmp_path_factory):
+    """The three encoders as inference loads them."""
+    folder = tmp_path_factory.mktemp("towers")
+    for name, tensors in split_towers(checkpoint.read_state_dict(run[1] / "weights.safetensors")[0]).items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    return (
+        checkpoint.load_siglip2(folder / "siglip2.safetensors"), checkpoint.load_synchformer(folder / "synchformer.safetensors"),
+        checkpoint.load_clap(folder / "clap.safetensors", run[0] / "tokenizer.json"),
+    )
+
+
+def test_features_tell_clips_and_moments_apart(towers):
+    siglip2, synchformer, _ = towers
+    clips = [make_clip(seed, 1.0) for seed in range(3100, 3106)]
+    frames = torch.stack([torch.stack(list(clip.frames())[:16]) for clip in clips])
+    pixels = normalise(torch.stack([synchformer_pixels(clip, synchformer.config.image_size) for clip in frames]))
+    tokens = synchformer(rearrange(pixels, "G F C H W -> G C F H W"))
+    assert tokens.std((0, 1)).mean() > 0.2 and tokens.std(1).mean() > 0.05  # between moments of one clip
+    still = synchformer(rearrange(pixels[:, :1].expand(-1, 16, -1, -1, -1), "G F C H W -> G C F H W"))
+    assert still.std(1).mean() < 0.4 * tokens.std(1).mean()
+    pictures = siglip2.encode_frames(frames[:, 0])
+    assert pictures.std(0).mean() > 0.2
+
+
+def test_inference_encodes_text_with_them(towers):
+    text, negative = conditions.encode_text_pair(towers[2], "a wooden ball bounces on the floor")
+    assert text.shape == negative.shape and text.isfinite().all()
+    assert not torch.allclose(text[:, 1:4], negative[:, 1:4])
+
+
+def test_the_tokenizer_has_whole_words_of_the_captions_and_spells_the_rest(tmp_path):
+    learn_tokenizer(captions(range(50)), 512).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = FoleyTokenizer.from_file(tmp_path / "tokenizer.json")
+    known, _ = tokenizer.encode(["a wooden ball bounces on the floor, high-quality"])
+    spelt, _ = tokenizer.encode(["Zyklop \N{SNOWMAN}"])
+    assert known.shape[1] <= 14 and spelt.shape[1] > 8 and 3 not in spelt  # 3 is <unk>
+
+
+def test_sounds_come_with_their_captions_and_the_measured_tag():
+    sounds = WorldSounds(range(3000, 3012), 1.0, 5)
+    batch = sounds(0)
+    assert batch["waveform"].shape == (5, 48_000) and len(batch["captions"]) == len(batch["names"]) == 5
+    for waveform, text, name in zip(batch["waveform"], batch["captions"], batch["names"]):
+        clip = make_clip(int(name.split()[1]), 1.0)
+        assert torch.equal(waveform, clip.waveform) and text.startswith(clip.caption[:-1])
+        assert text.endswith("high-quality") == clip.tagged
+    assert sounds(0)["names"] == batch["names"] != sounds(1)["names"]
+
+
+def test_colour_tells_where_the_energy_lies():
+    time = torch.arange(48_000) / 48_000
+    low, high = colour(torch.stack([torch.sin(2 * torch.pi * f * time) for f in (300.0, 9000.0)]))
+    assert low.argmax() < high.argmax() and (low - colour(0.1 * torch.sin(2 * torch.pi * 300 * time)[None])[0]).max() > 0.9
