@@ -13,24 +13,25 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
-import clip
+import example
 import picture
-import small_weights
 from comfy_server import ComfyServer, Graph, PromptResult, ServerError, install_pack
 from console import Step, say, step
 
-from hunyuan_foley_core import media
+from hunyuan_foley_core import media, small_model
+from hunyuan_foley_core.data import scoring
 from hunyuan_foley_core.errors import FoleyError
 
 WORKFLOW = ROOT / "workflows" / "api" / "video_to_foley.json"
+EXAMPLE = ROOT / "workflows" / "foley_example.mp4"
 BASE = ROOT / ".env" / "demo"  # ComfyUI's base directory
-CLIP_PROMPT = "a rubber ball bounces on a wooden floor and bumps against a wall"
-RANDOM_WEIGHTS = "The weights are small and random, no trained ones ship yet: the sound is noise."
+TOLERANCE = 0.06  # seconds by which a sound may miss what is seen
 
 
 def main(settings: dict[str, Any]) -> int:
     try:
-        say(RANDOM_WEIGHTS)
+        if settings["video"]:
+            say(small_model.LIMITS)
         video, prompt = _choose_video(settings)
         result, base = _run_workflow(settings, video, prompt)
         if result.status != "success":
@@ -40,7 +41,7 @@ def main(settings: dict[str, Any]) -> int:
         out = Path(settings["out"] or ROOT / "output" / f"{video.stem}.mp4").resolve()
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made, out)  # another file system, perhaps
-        _report(out)
+        _report(out, [] if settings["video"] else [event.time for event in example.clip().events])
     except (FoleyError, ServerError, OSError) as error:
         say(f"\n{error}")
         return 1
@@ -55,18 +56,12 @@ def _choose_video(settings: dict[str, Any]) -> tuple[Path, str | None]:
         video = Path(settings["video"]).resolve()
         media.probe(str(video))
         return video, settings["prompt"]
-    video = ROOT / ".env" / "bouncing_ball.mp4"
-    if not video.is_file():
-        with step("Drawing a clip"):
-            clip.write(video)
-    return video, settings["prompt"] or CLIP_PROMPT
+    return EXAMPLE, settings["prompt"] or example.clip().caption
 
 
 def _run_workflow(settings: dict[str, Any], video: Path, prompt: str | None) -> tuple[PromptResult, Path]:
-    with step("Making small random weights"):
-        BASE.mkdir(parents=True, exist_ok=True)
-        install_pack(BASE)
-        small_weights.write(BASE / "models")
+    BASE.mkdir(parents=True, exist_ok=True)
+    install_pack(BASE)
     cpu = settings["cpu"] or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     server = ComfyServer(Path(settings["comfyui"]), BASE, cpu=cpu, threads=1)
     try:
@@ -106,8 +101,12 @@ def _progress(graph: Graph, now: Step):
     return show
 
 
-def _report(out: Path) -> None:
-    """Draws the result and says where it is and what can be measured on it."""
+def _report(out: Path, hits: list[float]) -> None:
+    """Draws the result and says where it is and what can be measured on it.
+
+    Args:
+        hits: seconds at which something hits in the picture, where that is known.
+    """
     with step("Drawing the waveform and spectrogram"):
         info = media.probe(str(out))
         waveform, sample_rate = media.read_audio(str(out))
@@ -115,10 +114,15 @@ def _report(out: Path) -> None:
         seconds = info.duration or len(mono) / sample_rate
         level = f"{sample_rate / 1000:g} kHz, peak {np.abs(mono).max():.2f}, rms {np.sqrt(np.mean(mono**2)):.3f}"
         drawing = out.with_suffix(".png")
-        title = f"{out.name}   {seconds:.2f} s   {level}   (small random weights: noise)"
-        picture.draw(drawing, _pictures(out, seconds), mono, sample_rate, seconds, title)
+        title = f"{out.name}   {seconds:.2f} s   {level}" + ("   (yellow: hits in the picture)" if hits else "")
+        picture.draw(drawing, _pictures(out, seconds), mono, sample_rate, seconds, title, hits)
     say(f"\nVideo with sound:  {out}  ({info.width} x {info.height}, {seconds:.2f} s, {level})")
     say(f"Picture of it:     {drawing}")
+    if hits:
+        found = scoring.onsets(mono)
+        score = scoring.compare(found, hits, TOLERANCE)
+        say(f"In time:           {score.matched} of the {score.true} hits in the picture have the start of a sound within "
+            f"{TOLERANCE * 1000:.0f} ms; the sound has {score.found} starts in all")
 
 
 def _pictures(out: Path, seconds: float) -> Iterator[tuple[float, np.ndarray]]:

@@ -1,4 +1,6 @@
-"""Makes workflows/: four graphs in both of ComfyUI's formats, and pictures of them. Run it when a node has changed.
+"""Makes workflows/: four graphs in both of ComfyUI's formats, pictures of them, and a video to try them on.
+
+Run it when a node or the small model has changed.
 
     python scripts/make_workflows.py COMFYUI    (in a Python with ComfyUI's packages and playwright; needs Chromium)
 """
@@ -12,23 +14,32 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
-import clip
 import comfy_page
-import small_weights
+import example
 from comfy_server import ComfyServer, install_pack
 from workflow_sheet import Node, Sheet
+
+from hunyuan_foley_core import small_model
 
 WORKFLOWS = ROOT / "workflows"
 THUMBNAIL_SIZE = (1600, 900)
 
-VIDEO, PROMPT = "video.mp4", "a rubber ball bounces on a wooden floor"
-TEXT_PROMPT = "heavy rain on a tin roof, thunder in the distance"
+VIDEO, PROMPT = "foley_example.mp4", example.clip().caption
+TEXT_PROMPT = "a hammer hits a metal block again and again"
 # Players of videos stand at the foot of their columns: they grow downwards with upright videos.
 NOTES, INPUTS, ENCODING, SOUND, RESULT = 360, 450, 380, 340, 420  # widths of the columns
 
 # Bold and not code: "Nodes 2.0" draws code as dark as its background.
+SMALL_MODEL = f"""\
+This workflow runs as it is, with the **small model that comes with this pack** (**{small_model.TRANSFORMER}** and its \
+encoders and VAE, **foley_tiny_...**). It was trained on **simple synthetic scenes**: things of wood, metal, glass, rubber \
+and stone that fall, bounce, roll, are hammered or knocked at. It is **not for real footage** and knows no other sounds.
+
+For real footage get the released weights, below."""
+
 FILES = """\
-Put these into the folders of ComfyUI's *models* and press R:
+Put these into the folders of ComfyUI's *models*, press R, and **choose them in the three loaders** (*Load Foley Model*, \
+*Load Foley Encoders*, *Load Foley VAE*) in place of the small model's:
 
 *diffusion_models*
 - **hunyuanvideo_foley.pth** (XXL, 10.3 GB) or **hunyuanvideo_foley_xl.pth** (XL, 5.8 GB)
@@ -50,13 +61,14 @@ These are in [tencent/HunyuanVideo-Foley](https://huggingface.co/tencent/Hunyuan
 (https://huggingface.co/laion/larger_clap_general), renamed
 - **tokenizer.json** from the same place
 
-Other names and subfolders are fine too: choose them in the loaders.
+Other names and subfolders are fine too. The loader's *tokenizer_name* can stay as it is.
 
 **Licence.** Tencent's weights come under the Tencent Hunyuan community licence, which does not extend to the European \
 Union, the United Kingdom and South Korea."""
 
 VIDEO_NOTE = """\
-1. Choose your video in *Load Video*.
+1. Choose a video in *Load Video*. To try the small model, upload **foley_example.mp4** from this pack's folder \
+*workflows*.
 2. Say what is heard in *Encode Text*.
 3. Run. The video comes back with sound, its picture untouched.
 
@@ -70,12 +82,13 @@ TEXT_NOTE = """\
 GENERATOR_NOTE = """\
 Sound for pictures that a video model has just made.
 
-1. Replace the two nodes of the purple group with your generator: connect its IMAGE to *Encode Video* and *Create \
+1. To try it, upload **foley_example.mp4** from this pack's folder *workflows* to *Load Video*. Then replace the two \
+nodes of the purple group with your generator: connect its IMAGE to *Encode Video* and *Create \
 Video*, and give both the frame rate it was made for.
 2. Say what is heard in *Encode Text* and run."""
 
 KSAMPLER_NOTE = """\
-The same as *video to foley*, sampled by ComfyUI's own KSampler: the model is a plain MODEL, so other samplers, \
+The same as *video to foley* (try it on **foley_example.mp4** from this pack's folder *workflows*), sampled by ComfyUI's own KSampler: the model is a plain MODEL, so other samplers, \
 guiders and model patches work on it in the same way.
 
 Keep the scheduler at *simple* and the steps at a divisor of 1000, such as 25, 40 or 50: then it takes exactly the \
@@ -85,10 +98,10 @@ published steps."""
 def main(comfyui: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, comfy_page.browser() as browser:
         base = Path(folder)
+        example.write(WORKFLOWS / VIDEO)
         install_pack(base)
-        small_weights.write(base / "models")
         with ComfyServer(comfyui, base) as server:
-            clip.write(base / "input" / VIDEO)
+            server.add_input(WORKFLOWS / VIDEO)
             schemas = server.object_info()
             for make in (video_to_foley, text_to_foley, foley_after_generator, foley_stock_ksampler):
                 sheet = make(Sheet(schemas))
@@ -97,14 +110,12 @@ def main(comfyui: Path) -> None:
 
 
 def take_picture(page: comfy_page.ComfyPage, sheet: Sheet, path: Path) -> None:
-    """The graph as it is, after a short run, so that it shows a result."""
+    """The graph as it is, after a run, so that it shows a result."""
     page.load(sheet.ui(path.stem))
-    as_made = {"steps": page.widget("steps"), "seed": page.widget("seed")}
-    page.set_widget("steps", 2)
+    seed = page.widget("seed")  # the page draws another one after a run
     if (end := page.run()) != "execution_success":
         raise RuntimeError(f"{path.stem} does not run: {end}")
-    for name, value in as_made.items():
-        page.set_widget(name, value)
+    page.set_widget("seed", seed)
     page.picture(path, THUMBNAIL_SIZE)
     page.close()
 
@@ -177,16 +188,13 @@ def _video_with(sheet: Sheet, add_sampler: Callable[..., Node], title: str, note
 
 
 def _loaders(sheet: Sheet) -> list[Node]:
-    def name(path):
-        return path.partition("/")[2]
-
     return [
-        sheet.node("FoleyLoadModel", model_name=name(small_weights.TRANSFORMER)),
+        sheet.node("FoleyLoadModel", model_name=small_model.TRANSFORMER),
         sheet.node(
-            "FoleyLoadEncoders", siglip2_name=name(small_weights.SIGLIP2),
-            synchformer_name=name(small_weights.SYNCHFORMER), clap_name=name(small_weights.CLAP),
+            "FoleyLoadEncoders", siglip2_name=small_model.SIGLIP2,
+            synchformer_name=small_model.SYNCHFORMER, clap_name=small_model.CLAP,
         ),
-        sheet.node("FoleyLoadVAE", vae_name=name(small_weights.VAE)),
+        sheet.node("FoleyLoadVAE", vae_name=small_model.VAE),
     ]
 
 
@@ -216,7 +224,11 @@ def _encoding_to_result(sheet: Sheet, encoding: list[Node], sound: list[Node], r
 
 
 def _notes(sheet: Sheet, title: str, text: str) -> None:
-    sheet.column(NOTES, ("", [sheet.note(title, text, 140), sheet.note("Files", FILES, 500)]))
+    notes = [
+        sheet.note(title, text, 170), sheet.note("The small model", SMALL_MODEL, 170),
+        sheet.note("The released weights", FILES, 470),
+    ]
+    sheet.column(NOTES, ("", notes))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ WAVE_HEIGHT, SPECTRUM_HEIGHT, MAX_STRIP_HEIGHT = 180, 280, 200
 FRAMES_IN_STRIP = 8
 
 BACKGROUND, INK, FAINT, WAVE = (18, 18, 22), (222, 222, 228), (62, 62, 72), (96, 178, 240)
+MARK, MARK_HEIGHT = (250, 204, 60), 9
 HEAT = np.array([(0, 0, 4), (60, 15, 112), (146, 36, 118), (222, 73, 82), (253, 158, 100), (252, 253, 191)])
 
 WINDOW = 2048  # samples of one spectrum
@@ -22,7 +23,10 @@ FLOOR_DB = -90.0  # of the spectrogram, below a full-scale sine
 Images = Iterable[tuple[float, np.ndarray]]
 
 
-def draw(path: Path, images: Images, waveform: np.ndarray, sample_rate: int, seconds: float, title: str) -> None:
+def draw(
+    path: Path, images: Images, waveform: np.ndarray, sample_rate: int, seconds: float, title: str,
+    marks: Iterable[float] = (),
+) -> None:
     """Writes the picture.
 
     Args:
@@ -30,6 +34,7 @@ def draw(path: Path, images: Images, waveform: np.ndarray, sample_rate: int, sec
         waveform: [N], float, full scale at 1.
         seconds: length of the time axis.
         title: one line above.
+        marks: times in seconds to point at, above the waveform.
     """
     strip = _strip(images, seconds)
     parts = [strip, _wave(waveform, sample_rate, seconds), _spectrogram(waveform, sample_rate, seconds)]
@@ -41,6 +46,9 @@ def draw(path: Path, images: Images, waveform: np.ndarray, sample_rate: int, sec
     for part in parts:
         tops.append(tops[-1] + parts[len(tops) - 1].height + GAP if tops else MARGIN_TOP)
         canvas.paste(part, (MARGIN_LEFT, tops[-1]))
+    for time in marks:
+        x = MARGIN_LEFT + time / seconds * PLOT_WIDTH
+        pen.polygon([(x - 5, tops[1] - MARK_HEIGHT - 2), (x + 5, tops[1] - MARK_HEIGHT - 2), (x, tops[1] - 2)], fill=MARK)
     _label_wave(pen, tops[1])
     _label_frequencies(pen, tops[2], sample_rate)
     _label_times(pen, tops[2] + SPECTRUM_HEIGHT, seconds)

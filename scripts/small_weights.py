@@ -24,13 +24,14 @@ from hunyuan_foley_core.encoders.synchformer import SynchformerVisualTower
 from hunyuan_foley_core.model import FoleyTransformer
 from hunyuan_foley_core.vae.dac import DACVAE
 
-# Where the workflows and the README say that each file goes, below ComfyUI's models folder.
+# Where the workflows' notes and the README say that each file goes, below ComfyUI's models folder.
 TRANSFORMER = "diffusion_models/hunyuanvideo_foley.pth"
 VAE = "vae/vae_128d_48k.pth"
 SYNCHFORMER = "foley/synchformer_state_dict.pth"
 SIGLIP2 = "clip_vision/siglip2_base_patch16_512.safetensors"
 CLAP = "text_encoders/larger_clap_general.safetensors"
 TOKENIZER = "text_encoders/tokenizer.json"
+FILES = (TRANSFORMER, VAE, SYNCHFORMER, SIGLIP2, CLAP, TOKENIZER)
 
 FEATURES = 128  # width of text, visual and sync features: two heads of the 64 that the released encoders have
 SOUND_STD = 0.15  # of the decoded sound: plain to hear and far from clipping
@@ -40,7 +41,7 @@ State = dict[str, torch.Tensor]
 
 
 def write(folder: Path, seed: int = 0) -> None:
-    """Writes every file the workflows need below `folder`, a models folder of ComfyUI; equal seeds give equal files."""
+    """Writes all of FILES below `folder`, a models folder of ComfyUI; equal seeds give equal files."""
     generator = torch.Generator().manual_seed(seed)
     for name in (TRANSFORMER, VAE, SYNCHFORMER, SIGLIP2, CLAP):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A real ComfyUI server with this pack and small random weights, one for the whole run."""
+"""A real ComfyUI server with this pack, its weights, and small random ones under released names; one for the whole run."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def films(require) -> Path:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> Path:
-    """A base directory of ComfyUI: the pack in custom_nodes, small weights in models."""
+    """A base directory of ComfyUI: the pack in custom_nodes with its weights, small random ones in models."""
     import comfy_server
     import small_weights
 

@@ -49,7 +49,7 @@ def nodes(comfy):
         model=load("nodes.comfy_model"), loading=load("nodes.load_model"), cache=load("nodes.prepared_cache"),
         vae=load("nodes.comfy_vae"), folders=load("nodes.folders"), errors=load("hunyuan_foley_core.errors"),
         sampling=load("hunyuan_foley_core.sampling"), checkpoint=load("hunyuan_foley_core.checkpoint"),
-        lora=load("hunyuan_foley_core.lora"), training=load("hunyuan_foley_core.train.lora"),
+        small=load("hunyuan_foley_core.small_model"), lora=load("hunyuan_foley_core.lora"), training=load("hunyuan_foley_core.train.lora"),
     )
 
 
@@ -439,6 +439,37 @@ def test_names_of_files_keep_their_meaning(nodes, monkeypatch, tmp_path):
     assert [Path(nodes.folders.model_path(name, ("one", "two"))).read_text() for name in names] == ["", "one", "two"]
     with pytest.raises(nodes.errors.CheckpointError, match="`gone.pth` is not there"):
         nodes.folders.model_path("gone.pth", ("one", "two"))
+
+
+def test_a_fresh_node_takes_a_released_file_or_else_the_small_model(nodes, monkeypatch, tmp_path):
+    import folder_paths
+
+    small, own = nodes.small.FOLDER, tmp_path / "foley"
+    for place in ("text_encoders", "foley"):
+        (tmp_path / place).mkdir()
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, place, ([str(tmp_path / place)], {".pth", ".safetensors"}))
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    monkeypatch.setattr(nodes.small, "FOLDER", tmp_path / "weights")
+    nodes.small.FOLDER.mkdir()
+    for name in (*nodes.small.WEIGHTS, nodes.small.TOKENIZER):
+        (nodes.small.FOLDER / name).write_text("the small one")
+    for _ in range(2):  # a second time adds nothing
+        nodes.folders.register_foley_folder()
+    assert folder_paths.get_folder_paths("foley") == [str(own), str(nodes.small.FOLDER)]
+
+    def first(likely, small):
+        return nodes.folders.model_names(("text_encoders", "foley"), likely, small)[0]
+
+    (tmp_path / "text_encoders" / "a_stranger.safetensors").write_text("")
+    assert first("foley", nodes.small.TRANSFORMER) == nodes.small.TRANSFORMER
+    assert first("128d", nodes.small.VAE) == nodes.small.VAE
+    for name in ("hunyuanvideo_foley.pth", "vae_128d_48k.pth", nodes.small.CLAP):
+        (own / name).write_text("the user's")
+    assert first("foley", nodes.small.TRANSFORMER) == "hunyuanvideo_foley.pth"
+    assert first("128d", nodes.small.VAE) == "vae_128d_48k.pth"
+    assert Path(nodes.folders.model_path(nodes.small.CLAP, ("foley",))).read_text() == "the user's"
+    assert nodes.folders.tokenizer_names() == []  # the small model's is found beside its CLAP and fits no other
+    assert small == ROOT / "weights"
 
 
 @pytest.mark.parametrize("attributes, expected", [

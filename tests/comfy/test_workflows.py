@@ -1,22 +1,26 @@
-"""The shipped workflows: offered as templates, the same in both formats, and run through a real server."""
+"""The shipped workflows: offered as templates, the same in both formats, and run as they are, with the shipped weights."""
 
 import json
 from itertools import islice
 from pathlib import Path
 
 import pytest
+import small_weights
 import torch
 from PIL import Image
 
-from hunyuan_foley_core import media
-from tests.videos import make_video, packets, sine
+from hunyuan_foley_core import media, small_model
+from hunyuan_foley_core.data import make_clip, write_clip
+from tests.videos import packets
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = ["video_to_foley", "text_to_foley", "foley_after_generator", "foley_stock_ksampler"]
 NOTES = {"MarkdownNote"}
 CONTROLS = {"fixed", "randomize", "increment", "decrement"}
+EXAMPLE = "foley_example.mp4"
 CLIP = "clip.mp4"
-CLIP_SECONDS = 1.2
+CLIP_SEED, CLIP_SECONDS = 960_001, 1.2
+FAINT = 1e-3  # a level above the noise of the room in the clips that the small model learned from
 SAMPLE_RATE = 48_000
 
 
@@ -82,9 +86,10 @@ def made_by(server, graph: dict) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(server) -> Path:
-    """A short h264 video with sound of its own, in the server's inputs."""
+    """A short h264 video in which something hits, with sound of its own, in the server's inputs."""
     path = server.base / "input" / CLIP
-    return make_video(path, frames=round(CLIP_SECONDS * 25), rate=25, size=(96, 64), waveform=sine(CLIP_SECONDS))
+    write_clip(make_clip(CLIP_SEED, CLIP_SECONDS), path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -114,18 +119,38 @@ def test_both_formats_agree(server, name):
     assert to_api(read(f"{name}.json"), server.object_info()) == graph
 
 
+def notes(name: str) -> str:
+    return "\n".join(node["widgets_values"][0] for node in read(f"{name}.json")["nodes"] if node["type"] in NOTES)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_notes_tell_which_file_goes_where(name):
-    workflow = read(f"{name}.json")
-    text = "\n".join(node["widgets_values"][0] for node in workflow["nodes"] if node["type"] in NOTES)
-    loaders = [node for node in workflow["nodes"] if node["type"].startswith("FoleyLoad")]
-    values = [value for node in loaders for value in node["widgets_values"]]
-    files = [value for value in values if "." in value and " " not in value]
-    assert len(files) == 5
-    words = [*files, "tokenizer.json", "diffusion_models", "vae", "foley", "clip_vision", "text_encoders", "GB"]
+def test_they_begin_with_the_small_model_and_say_what_it_is(name):
+    chosen = {
+        value for node in read(f"api/{name}.json").values() if node["class_type"].startswith("FoleyLoad")
+        for value in node["inputs"].values() if str(value).endswith(".safetensors")
+    }
+    assert chosen == set(small_model.WEIGHTS)
+    words = [small_model.TRANSFORMER, "small model that comes with this pack", "simple synthetic scenes", "not for real footage"]
+    assert [word for word in words if word not in notes(name)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_notes_tell_which_released_file_goes_where(name):
+    released = [path.partition("/")[2] for path in small_weights.FILES]
+    folders = ["diffusion_models", "vae", "foley", "clip_vision", "text_encoders"]
     places = ["tencent/HunyuanVideo-Foley", "google/siglip2-base-patch16-512", "laion/larger_clap_general"]
-    terms = ["European Union", "United Kingdom", "South Korea"]
-    assert [word for word in words + places + terms if word not in text] == []
+    others = ["GB", "choose them in the three loaders", "European Union", "United Kingdom", "South Korea"]
+    assert [word for word in released + folders + places + others if word not in notes(name)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_as_it_comes_on_the_video_that_it_names(server, name):
+    """Nothing is changed but the number of steps; the video lies beside the workflows."""
+    server.add_input(WORKFLOWS / EXAMPLE)
+    path = made_by(server, changed(name, steps=2))
+    waveform, _ = sound(path)
+    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(8.0 if name == "text_to_foley" else 4.0, abs=0.05)
+    assert waveform.isfinite().all() and waveform.std() > FAINT
 
 
 def test_video_to_foley_keeps_the_picture_and_replaces_the_sound(server, clip, video_result):
@@ -134,10 +159,8 @@ def test_video_to_foley_keeps_the_picture_and_replaces_the_sound(server, clip, v
     assert rate == SAMPLE_RATE
     # AAC works in frames of 1024 samples.
     assert abs(waveform.shape[1] - CLIP_SECONDS * rate) <= 1024
-    assert waveform.std() > 0.02
-    own = sound(clip)[0]
-    common = min(own.shape[1], waveform.shape[1])
-    assert (waveform[:1, :common] - own[:1, :common]).std() > 0.1
+    assert waveform.std() > FAINT
+    assert packets(video_result, "audio") != packets(clip, "audio")
 
 
 def test_video_to_foley_on_a_real_film(server, films):
@@ -147,7 +170,7 @@ def test_video_to_foley_on_a_real_film(server, films):
     waveform, rate = sound(made)
     assert rate == SAMPLE_RATE
     assert abs(waveform.shape[1] / rate - media.probe(str(film)).duration) < 0.1
-    assert min(second.std() for second in waveform[:, : 5 * rate].split(rate, dim=1)) > 0.02
+    assert waveform.isfinite().all() and waveform.std() > 0  # the small model knows nothing of films
 
 
 def test_the_same_sound_again_after_another_prompt(server, clip, video_result):
@@ -161,8 +184,8 @@ def test_the_same_sound_again_after_another_prompt(server, clip, video_result):
 
 
 def test_another_seed_gives_another_sound(server, clip, video_result):
-    other = made_by(server, changed("video_to_foley", file=CLIP, steps=4, seed=1))
-    assert (sound(other)[0] - sound(video_result)[0]).std() > 0.02
+    other = sound(made_by(server, changed("video_to_foley", file=CLIP, steps=4, seed=1)))[0]
+    assert (other - sound(video_result)[0]).std() > 0.05 * other.std()
 
 
 def test_text_to_foley_gives_exactly_its_seconds(server):
@@ -170,7 +193,7 @@ def test_text_to_foley_gives_exactly_its_seconds(server):
     waveform, rate = sound(path)
     assert path.suffix == ".flac" and rate == SAMPLE_RATE
     assert waveform.shape == (1, 1.5 * SAMPLE_RATE)
-    assert waveform.std() > 0.02
+    assert waveform.std() > FAINT
 
 
 def test_foley_after_generator_has_the_pictures_and_the_sound(server, clip):
@@ -180,7 +203,7 @@ def test_foley_after_generator_has_the_pictures_and_the_sound(server, clip):
     assert rate == SAMPLE_RATE
     # ComfyUI's own encoding loses up to one frame of AAC more than ours.
     assert abs(waveform.shape[1] - CLIP_SECONDS * rate) <= 2 * 1024
-    assert waveform.std() > 0.02
+    assert waveform.std() > FAINT
 
 
 def test_stock_ksampler_gives_the_sound_of_our_sampler(server, clip, video_result):
