@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=demo)
-    parser.add_argument("--video", type=Path, metavar="FILE", help="the video (default: a short clip it makes)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="the video (default: workflows/foley_example.mp4)")
     parser.add_argument("--prompt", help="what is heard (default: the workflow's)")
     parser.add_argument("--negative", help="what shall not be heard (default: the workflow's)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the workflow's)")
