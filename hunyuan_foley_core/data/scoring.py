@@ -10,11 +10,11 @@ from .filters import band_amplitudes
 
 _WINDOW, _HOP = 1024, 240  # samples: 21 ms and 5 ms
 _BANDS = 40
-_FLOOR = 3e-3  # amplitude at which a band begins to count; the room's noise stays below
+_FLOOR = 2e-3  # amplitude at which a band begins to count; the noise of the room stays below
 _LAG = 3  # hops over which loudness must rise
 _REACH = 8  # hops to either side within which an onset is the strongest
 _AROUND = 24  # the same for the middle it must stand out from
-_RISE = 0.12  # by how much (mean over the bands, in nepers)
+_RISE = 0.14  # by how much (mean over the bands, in nepers): few false and few missed in true sounds, at half level too
 _EDGE = 4  # hops at either end, which the windows reach over, that hold no onset
 _DELAY = 0.0014  # seconds by which the strongest rise comes after the onset, measured
 
