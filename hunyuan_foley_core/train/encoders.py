@@ -1,9 +1,6 @@
 """The small model's encoders: SigLIP2's, Synchformer's and CLAP's networks at small sizes.
 
-The two that see are not trained. Their first filters are random projections of the picture and of what changes in it, and
-the layers after these start as small additions to them, so that the features are little more than those projections; the
-transformer learns what they mean. Trained to foretell the sound, at this size and in minutes, they did worse: the quickest
-way to a smaller error was to forget the picture. CLAP's text tower learns to foretell how the sound is coloured.
+The two that see are drawn (see `drawn_towers`). CLAP's text tower learns to foretell how the sound is coloured.
 """
 
 import json
@@ -24,6 +21,8 @@ from ..encoders.siglip2 import SigLIP2VisionTower
 from ..encoders.synchformer import SynchformerVisualTower
 from ..encoders.tokenizer import FoleyTokenizer
 from .config import LoopConfig, OptimiserConfig
+from .drawn_towers import draw_siglip2, draw_synchformer
+from .flow import initialise_layers
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .spectra import mel_bands, mel_filters, spectrum
 from .world_sounds import WorldConfig
@@ -32,12 +31,6 @@ INITIALISATION_STREAM = 2
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 COLOUR_FLOOR = 1e-4
 COLOUR_WINDOW = 1024
-# Sizes of the first filters (norms), by which what moves and what stands still come out at about 1.
-SHAPES, MOTION = 5.0, 60.0
-# Last layers of the picture towers' residual branches. They start small, so that the features tell what the first filters
-# see from the start.
-BRANCHES = ("attn.proj.weight", "attn.out_proj.weight", "fc2.weight", "linear2.weight")
-BRANCH_SCALE = 0.2
 
 
 @dataclass(frozen=True)
@@ -128,10 +121,12 @@ class EncodersObjective:
         self.config = config
         self.tokenizer = FoleyTokenizer.from_file(Path(config.tokenizer), 512)
         vocabulary = Tokenizer.from_file(config.tokenizer).get_vocab_size()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=seeded(config.loop.seed, INITIALISATION_STREAM))))
-            self.towers = Towers(config.model, vocabulary)
-            initialise(self.towers)
+        generator = seeded(config.loop.seed, INITIALISATION_STREAM)
+        self.towers = Towers(config.model, vocabulary)
+        draw_siglip2(self.towers.siglip2, generator)
+        draw_synchformer(self.towers.synchformer, generator)
+        initialise_text(self.towers.clap, generator)
+        initialise_layers(self.towers.reader, generator)
         self.towers.to(config.device)
         trained = {name: p for name, p in self.towers.named_parameters() if name.startswith(("clap.", "reader."))}
         self.phases = [Phase("clap", trained, config.optimiser)]
@@ -166,46 +161,13 @@ def split_towers(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return towers
 
 
-def initialise(towers: Towers) -> None:
-    """Weights with variances kept level, norms at one, biases at zero, drawn from the global generator."""
-    for key, parameter in towers.named_parameters():
+def initialise_text(clap: ClapTextEncoder, generator: torch.Generator) -> None:
+    """Weights with variances kept level, norms at one, biases at zero."""
+    for key, parameter in clap.named_parameters():
         if key.endswith("bias"):
             nn.init.zeros_(parameter)
         elif parameter.ndim == 1:
             nn.init.ones_(parameter)
-        elif any(word in key for word in ("pos_embed", "temp_embed", "cls_token", "probe", "embeddings.")):
-            nn.init.normal_(parameter, std=0.1)
         else:
-            nn.init.normal_(parameter, std=1 / math.sqrt(math.prod(parameter.shape[1:])))
-    with torch.no_grad():
-        # Synchformer's aggregator is no branch to the patches it gathers: nothing passes it by.
-        for key, parameter in towers.named_parameters():
-            if key.endswith(BRANCHES) and not key.startswith("clap.") and "agg.self_attn" not in key:
-                parameter.mul_(BRANCH_SCALE)
-        _see_shapes(towers.siglip2.vision_model.embeddings.patch_embedding.weight)
-        _see_motion(towers.synchformer.vfeat_extractor.patch_embed_3d.proj.weight)
-
-
-def _see_shapes(filters: Tensor) -> None:
-    """Makes random filters [D,3,h,w] that are blind to an even colour in half of the channels, which would drown the rest."""
-    filters.normal_()
-    half = len(filters) // 2
-    filters[half:].sub_(filters[half:].mean((-2, -1), keepdim=True))
-    _normed(filters)
-    filters[:half].mul_(0.3)
-    filters[half:].mul_(SHAPES)
-
-
-def _see_motion(filters: Tensor) -> None:
-    """Makes random filters [D,3,2,h,w]: half of them take the difference of the two frames, the others are as above."""
-    filters.normal_()
-    filters.sub_(filters.mean((-2, -1), keepdim=True))
-    half = len(filters) // 2
-    filters[:half, :, 1] = -filters[:half, :, 0]
-    _normed(filters)
-    filters[:half].mul_(MOTION)
-    filters[half:].mul_(SHAPES)
-
-
-def _normed(filters: Tensor) -> None:
-    filters.div_(filters.flatten(1).norm(dim=1).reshape(-1, *[1] * (filters.ndim - 1)))
+            std = 0.1 if "embeddings." in key else 1 / math.sqrt(parameter.shape[1])
+            nn.init.normal_(parameter, std=std, generator=generator)

@@ -1,5 +1,6 @@
 """The flow-matching objective and the command that trains the transformer with it."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +32,7 @@ SIZES = TransformerConfig(
 def config(repa=0.0, visual_dropout=0.0, text_dropout=0.0, sample_latents=False):
     return SimpleNamespace(
         device="cpu", precision="fp32", checkpointing=False,
-        objective=ObjectiveConfig("logit_normal", sample_latents, visual_dropout, text_dropout),
+        objective=ObjectiveConfig("logit_normal", 1.0, sample_latents, visual_dropout, text_dropout),
         repa=RepaConfig(repa, 2, 8), preview=PreviewConfig("", 2, 4.5), optimiser=OptimiserConfig(1e-3, (0.9, 0.95), 0.0, 1.0),
     )
 
@@ -108,10 +109,15 @@ def test_conditions_are_dropped_as_often_as_asked(visual, text):
     assert torch.equal(transformer.text[~untold], clips["text"][~untold])
 
 
+def levels(timesteps, shift=1.0):
+    return draw_sigmas(20_000, ObjectiveConfig(timesteps, shift, False, 0.0, 0.0), loop.seeded(0))
+
+
 def test_noise_levels_follow_their_distributions():
-    normal = draw_sigmas(20_000, "logit_normal", loop.seeded(0))
-    assert torch.logit(normal).std().item() == pytest.approx(1, abs=0.02) and normal.mean().item() == pytest.approx(0.5, abs=0.01)
-    uniform = draw_sigmas(20_000, "uniform", loop.seeded(0))
+    normal, shifted = torch.logit(levels("logit_normal")), torch.logit(levels("logit_normal", 6.0))
+    assert normal.std().item() == pytest.approx(1, abs=0.02) and normal.mean().item() == pytest.approx(0, abs=0.02)
+    assert torch.allclose(shifted, normal + math.log(6), atol=1e-3)
+    uniform = levels("uniform")
     assert uniform.var().item() == pytest.approx(1 / 12, abs=2e-3) and uniform.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
@@ -212,6 +218,7 @@ def test_the_command_trains_what_inference_loads_and_goes_on_where_it_was_killed
     ("repa.block=3", "repa.block is 3.*1 to 2"),
     ("objective.timesteps=normal", "objective.timesteps is 'normal'.*logit_normal"),
     ("objective.text_dropout=1.5", "text_dropout is 1.5"),
+    ("objective.shift=0", "objective.shift is 0.*above 0"),
     ("precision=fp16", "precision is 'fp16'.*bf16"),
     ("data.held_out=6", "clips of 6 videos"),
 ])
