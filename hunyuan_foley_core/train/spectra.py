@@ -36,6 +36,7 @@ def log_mel(magnitudes: Tensor, floor: float = FLOOR) -> Tensor:
 
 
 @lru_cache(maxsize=None)
+@torch.inference_mode(False)  # or filters that a preview happened to make first could never be trained through
 def mel_filters(window: int, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """The bands [M,F] that a window resolves, from 0 Hz to half the sample rate.
 

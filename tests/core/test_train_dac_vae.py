@@ -253,7 +253,7 @@ def test_the_command_trains_a_vae_that_inference_loads(folder, tmp_path, capsys)
 def test_the_command_goes_on_and_tells_what_changed(folder, tmp_path, capsys, caplog):
     assert cli.main(command(folder, tmp_path, "loop.steps=2")) == 0
     assert cli.main(command(folder, tmp_path, "losses.kl=0.01")) == 0
-    assert "losses.kl from 0.003 to 0.01" in caplog.text and "loop.steps from 2 to 4" in caplog.text
+    assert "losses.kl from 0.001 to 0.01" in caplog.text and "loop.steps from 2 to 4" in caplog.text
     assert [line["step"] for line in read(tmp_path / "metrics.jsonl") if "codec.loss" in line] == [1, 2, 3, 4]
     assert cli.main(command(folder, tmp_path, "model.latent_channels=8")) == 1
     assert "model.latent_channels from 4 to 8" in capsys.readouterr().err

@@ -45,6 +45,14 @@ def test_silence_lies_on_the_floor():
     assert log_mel(spectrum(torch.zeros(1, 1, 4800), 512).abs()).unique().tolist() == [pytest.approx(math.log10(FLOOR))]
 
 
+def test_filters_made_in_inference_can_be_trained_through():
+    with torch.inference_mode():
+        log_mel(spectrum(torch.zeros(1, 1, 4800), 416).abs())  # a window that nothing else uses
+    sound = noise(1, 1, 4800).requires_grad_()
+    log_mel(spectrum(sound, 416).abs()).sum().backward()
+    assert sound.grad.abs().sum() > 0
+
+
 def test_equal_sounds_have_no_distance():
     sound = 0.1 * noise(2, 1, 4800)
     assert [value.item() for value in losses.spectral_losses(sound, sound, ALL_WINDOWS, 1e-5)] == [0, 0]
