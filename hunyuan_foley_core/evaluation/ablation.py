@@ -17,7 +17,8 @@ from ..train import checkpoints, features, loop
 from ..train.command import CONFIGS
 from ..train.config import build, differences, read_settings
 from ..train.errors import TrainingError
-from ..train.flow import FlowConfig, FlowObjective, initialise, initialise_layers
+from ..train.flow import FlowConfig, FlowObjective, initialise
+from ..train.initialisation import xavier
 from ..train.repa import Projector
 from .exam import Exam, prepare_exam
 from .machine import describe
@@ -142,7 +143,7 @@ def assembled(variant: Variant, config: FlowConfig, sizes: features.FeatureSizes
                 "Prepare it with --teacher log_mel.",
             )
         projector = Projector(config.model.hidden_size, config.repa.width, sizes.teacher)
-        initialise_layers(projector, loop.seeded(config.loop.seed, PROJECTOR_STREAM))
+        xavier(projector, loop.seeded(config.loop.seed, PROJECTOR_STREAM))
     objective = FlowObjective(config, transformer, dict(transformer.named_parameters()), projector)
     objective.reader = variant.reader(config.repa.block if projector is not None else None, config.checkpointing)
     return objective

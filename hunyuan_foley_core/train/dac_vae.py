@@ -19,10 +19,10 @@ from . import losses, metrics
 from .config import LoopConfig, OptimiserConfig
 from .discriminators import Discriminators
 from .errors import TrainingError
+from .initialisation import INITIALISATION_STREAM
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .sounds import SoundConfig
 
-INITIALISATION_STREAM = 2
 PREVIEWS = 4
 # Without these the many residual branches add up until the final tanh sits at +-1 and has no gradient.
 BRANCH_SCALE, OUTPUT_SCALE = 0.1, 0.02

@@ -6,13 +6,12 @@ sum of all change explained 18 % of the variance of onsets in 100 held-out clips
 frames and their differences 8 % (2000 clips, 400 updates).
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from ..encoders.siglip2 import SigLIP2VisionTower
 from ..encoders.synchformer import SynchformerVisualTower
+from .initialisation import keep_variance
 
 BRANCH_SCALE = 0.2  # of SigLIP2's residual branches, so that its features tell what the first filters see
 SHAPES = 5.0  # norm of SigLIP2's filters for shapes, which then come out at about 1
@@ -30,15 +29,8 @@ POINTER = 20.0  # makes attention to one time step all but exclusive
 @torch.no_grad()
 def draw_siglip2(tower: SigLIP2VisionTower, generator: torch.Generator) -> None:
     """Random weights; half of the first filters are blind to an even colour, which would drown the rest."""
+    keep_variance(tower, generator, small=("probe", "position_embedding"))
     for key, parameter in tower.named_parameters():
-        if key.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif parameter.ndim == 1:
-            nn.init.ones_(parameter)
-        else:
-            near = "probe" in key or "position_embedding" in key
-            std = 0.1 if near else 1 / math.sqrt(math.prod(parameter.shape[1:]))
-            nn.init.normal_(parameter, std=std, generator=generator)
         if key.endswith(("self_attn.out_proj.weight", "fc2.weight")):
             parameter.mul_(BRANCH_SCALE)
     filters = tower.vision_model.embeddings.patch_embedding.weight

@@ -4,7 +4,6 @@ The two that see are drawn (see `drawn_towers`). CLAP's text tower learns to for
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +21,11 @@ from ..encoders.synchformer import SynchformerVisualTower
 from ..encoders.tokenizer import FoleyTokenizer
 from .config import LoopConfig, OptimiserConfig
 from .drawn_towers import draw_siglip2, draw_synchformer
-from .flow import initialise_layers
+from .initialisation import INITIALISATION_STREAM, keep_variance, xavier
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .spectra import mel_bands, mel_filters, spectrum
 from .world_sounds import WorldConfig
 
-INITIALISATION_STREAM = 2
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 COLOUR_FLOOR = 1e-4
 COLOUR_WINDOW = 1024
@@ -125,8 +123,8 @@ class EncodersObjective:
         self.towers = Towers(config.model, vocabulary)
         draw_siglip2(self.towers.siglip2, generator)
         draw_synchformer(self.towers.synchformer, generator)
-        initialise_text(self.towers.clap, generator)
-        initialise_layers(self.towers.reader, generator)
+        keep_variance(self.towers.clap, generator, small=("embeddings.",))
+        xavier(self.towers.reader, generator)
         self.towers.to(config.device)
         trained = {name: p for name, p in self.towers.named_parameters() if name.startswith(("clap.", "reader."))}
         self.phases = [Phase("clap", trained, config.optimiser)]
@@ -159,15 +157,3 @@ def split_towers(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if name in towers:
             towers[name][rest] = tensor
     return towers
-
-
-def initialise_text(clap: ClapTextEncoder, generator: torch.Generator) -> None:
-    """Weights with variances kept level, norms at one, biases at zero."""
-    for key, parameter in clap.named_parameters():
-        if key.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif parameter.ndim == 1:
-            nn.init.ones_(parameter)
-        else:
-            std = 0.1 if "embeddings." in key else 1 / math.sqrt(parameter.shape[1])
-            nn.init.normal_(parameter, std=std, generator=generator)

@@ -22,6 +22,7 @@ from ..vae.dac import DACVAE
 from .config import LoopConfig, OptimiserConfig, one_of
 from .errors import TrainingError
 from .features import FeatureConfig
+from .initialisation import xavier
 from .loop import Batch, Phase, PhaseLoss
 from .pictures import write_spectrograms
 from .repa import Projector, alignment_loss
@@ -264,7 +265,7 @@ def initialise(transformer: FoleyTransformer, generator: torch.Generator) -> Non
 
     Blocks begin as the identity then, whatever their number, as in a DiT (arXiv 2212.09748).
     """
-    initialise_layers(transformer, generator)
+    xavier(transformer, generator)
     for name, parameter in transformer.named_parameters():
         if "mod.linear" in name or "modulation" in name or name.startswith("final_layer."):
             nn.init.zeros_(parameter)
@@ -273,14 +274,3 @@ def initialise(transformer: FoleyTransformer, generator: torch.Generator) -> Non
         elif name in GAINS:
             with torch.no_grad():
                 parameter.mul_(GAINS[name])
-
-
-def initialise_layers(module: nn.Module, generator: torch.Generator) -> None:
-    """Xavier-uniform weights, biases at zero, norms at one."""
-    for name, parameter in module.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif parameter.ndim == 1:
-            nn.init.ones_(parameter)
-        else:
-            nn.init.xavier_uniform_(parameter, generator=generator)

@@ -14,24 +14,20 @@ from .config import build
 from .dac_vae import CodecConfig, CodecObjective
 from .encoders import EncodersConfig, EncodersObjective, learn_tokenizer
 from .errors import TrainingError
-from .flow import FlowConfig, FlowObjective, initialise, initialise_layers
-from .loop import Callback, seeded, train
+from .flow import FlowConfig, FlowObjective, initialise
+from .initialisation import INITIALISATION_STREAM, xavier
+from .loop import Callback, Objective, Source, seeded, train
 from .lora_task import LoRAObjective, LoRARunConfig, load_base
 from .repa import Projector
 from .sounds import split
 from .world_sounds import WorldSounds, captions
-
-INITIALISATION_STREAM = 2
 
 
 def train_codec(settings: dict, callback: Callback | None) -> Path:
     config = build(CodecConfig, settings)
     _check_device(config.device)
     source, validation = split(config.data, config.model.hop, config.loop.seed)
-    return train(
-        CodecObjective(config), source, config.loop, Path(config.out),
-        settings=settings, validation=validation, callback=callback,
-    )
+    return _train(config, CodecObjective(config), source, validation, settings, callback)
 
 
 def train_encoders(settings: dict, callback: Callback | None) -> Path:
@@ -46,10 +42,7 @@ def train_encoders(settings: dict, callback: Callback | None) -> Path:
         WorldSounds(seeds, config.data.seconds, config.data.batch)
         for seeds in (range(first, first + clips), range(first - held_out, first))
     )
-    return train(
-        EncodersObjective(config), source, config.loop, Path(config.out),
-        settings=settings, validation=validation, callback=callback,
-    )
+    return _train(config, EncodersObjective(config), source, validation, settings, callback)
 
 
 def train_flow(settings: dict, callback: Callback | None) -> Path:
@@ -62,10 +55,7 @@ def train_flow(settings: dict, callback: Callback | None) -> Path:
     projector = _projector(config, source.sizes.teacher)
     sharding.shard(transformer, config.device, *([] if projector is None else [projector]))
     trainable = dict(transformer.named_parameters())
-    return train(
-        FlowObjective(config, transformer, trainable, projector, vae), source, config.loop, Path(config.out),
-        settings=settings, validation=validation, callback=callback,
-    )
+    return _train(config, FlowObjective(config, transformer, trainable, projector, vae), source, validation, settings, callback)
 
 
 def train_lora(settings: dict, callback: Callback | None) -> Path:
@@ -75,9 +65,12 @@ def train_lora(settings: dict, callback: Callback | None) -> Path:
     source, validation = features.split(config.data, config.loop.seed, vae)
     transformer = load_base(config.start, config.storage, config.device)
     _check_widths(transformer.config, config.data.cache, source.sizes)
+    return _train(config, LoRAObjective(config, transformer, vae, settings), source, validation, settings, callback)
+
+
+def _train(config, objective: Objective, source: Source, validation: Source | None, settings: dict, callback) -> Path:
     return train(
-        LoRAObjective(config, transformer, vae, settings), source, config.loop, Path(config.out),
-        settings=settings, validation=validation, callback=callback,
+        objective, source, config.loop, Path(config.out), settings=settings, validation=validation, callback=callback
     )
 
 
@@ -108,7 +101,7 @@ def _projector(config: FlowConfig, teacher: int | None) -> Projector | None:
     if not 1 <= repa.block <= blocks:
         raise TrainingError(f"repa.block is {repa.block}.", f"Expected 1 to {blocks}, a unimodal block.", "Change it.")
     projector = Projector(config.model.hidden_size, repa.width, teacher)
-    initialise_layers(projector, seeded(config.loop.seed, INITIALISATION_STREAM, 1))
+    xavier(projector, seeded(config.loop.seed, INITIALISATION_STREAM, 1))
     return projector.to(config.device)
 
 
