@@ -61,12 +61,16 @@ def tokens(pictures) -> Tensor:
 
 OWN, INSIDE = tokens(lambda j: (2 * j, 2 * j + 1)), tokens(lambda j: (2 * j + 1,))
 PLACED = tokens(lambda j: (2 * (j // 2), 2 * (j // 2) + 1))
+AHEAD = tokens(lambda j: range(j + 1, j + 9))  # as `train/drawn_towers.py` draws them
+WHERE = torch.linspace(-1, 1, LATENTS)[:, None] ** torch.arange(1, 4)
 EXACT = (torch.arange(len(OWN)) * FRAMES / len(OWN)).long()
 LAYOUTS = {
     "eleven pictures": lambda values: around(values, 5)[torch.arange(LATENTS) * SYNC_RATE // LATENT_RATE],
     "nine tokens": lambda values: around(values[OWN].flatten(1), 4)[TOKENS],
     "nine tokens, change inside them only": lambda values: around(values[INSIDE].flatten(1), 4)[TOKENS],
     "nine tokens, with their place": lambda values: around(values[torch.cat([OWN, PLACED], 1)].flatten(1), 4)[TOKENS],
+    "nine tokens of eight changes ahead": lambda values: around(values[AHEAD].flatten(1), 4)[TOKENS],
+    "the same, and where in the clip": lambda values: torch.cat([around(values[AHEAD].flatten(1), 4)[TOKENS], WHERE], 1),
     "nine tokens at their true place": lambda values: around(values[EXACT], 4)[TOKENS],
 }
 

@@ -10,10 +10,10 @@ from .motion import GRAVITY, Path, Stroke, stroke_path
 from .scene import Actor, Body, Camera, Event, Part, Scene
 
 SILENT_SHARE = 0.1
-MARGIN = 0.08  # seconds from either end of the clip within which nothing hits
-SPACING = 0.1  # seconds between any two hits
-_REBOUND = 0.6  # m/s below which a thing stays down; what bounces at that speed is back after 0.12 s
-_SHARES = {"drop": 0.4, "hammer": 0.25, "knock": 0.15, "roll": 0.2}
+MARGIN = 0.12  # seconds from either end of the clip within which nothing hits
+SPACING = 0.16  # seconds between any two hits
+_REBOUND = 0.9  # m/s below which a thing stays down; what bounces at that speed is back after 0.18 s
+_SHARES = {"drop": 0.4, "hammer": 0.25, "knock": 0.2, "roll": 0.15}
 _DOORS = ("wood", "metal", "glass")
 _STILL = (0.0, 0.0, 0.0)
 _TRIES = 20
@@ -140,7 +140,7 @@ def roll(rng, stage: Stage, material: str) -> Actor:
         landing = math.sqrt(max(speed**2 - 2 * slowing * distance, 0.0))
         if landing > _REBOUND:
             time = start + push + (abs(speed) - landing) / slowing
-            back = side * landing * rng.uniform(0.3, 0.6)
+            back = side * landing * rng.uniform(0.15, 0.4)
             turn = (contact, size, place[2] + side * distance / size)
             tail = [tail[0], *_coast(time, turn, back, slowing, size)]
             events = (stage.event(time, landing, contact, material, "roll"),) if time < stage.seconds else ()
@@ -160,7 +160,7 @@ def hammer(rng, stage: Stage, material: str, misses: bool = False) -> Actor:
     above = 2 * block.half_height + head + (0.6 * head if misses else 0.0)
     # The hand stays where it is and the head comes down on the block as the handle turns level.
     pivot, short = (x + side * length, above), (0.3 if misses else 0.0)
-    path = stroke_path(strokes, lambda reach: (*pivot, -side * (reach / length + short)))
+    path = stroke_path(strokes, lambda reach: (*pivot, -side * (reach / length + short)), gentle=misses)
     tone = rng.random()
     parts = (
         Part(length / 2, 0.025, 0.025, "handle", tone, -side * length / 2),
@@ -186,10 +186,10 @@ def knock(rng, stage: Stage, material: str, misses: bool = False) -> Actor:
         Part(0.62 * width, 0.34 * height, 0.02, material, 1 - tone, 0.0, -0.45 * height),
         Part(0.03, 0.03, 0.03, "steel", tone, side * 0.8 * width, 0.0),
     )
-    strokes = _strokes(rng, stage.seconds, (0.8, 3.2), None, 0.25)
-    fist, level = rng.uniform(0.09, 0.14) * stage.half, height * rng.uniform(1.0, 1.4)
+    strokes = _strokes(rng, stage.seconds, (1.2, 3.6), None, 0.25)
+    fist, level = rng.uniform(0.13, 0.18) * stage.half, height * rng.uniform(1.0, 1.4)
     short = 0.2 if misses else 0.0
-    path = stroke_path(strokes, lambda reach: (x + side * (width + fist + reach + short), level, 0.0))
+    path = stroke_path(strokes, lambda reach: (x + side * (width + fist + reach + short), level, 0.0), gentle=misses)
     skin = rng.random()
     hand = (
         Part(0.4, 0.5 * fist, 0.5 * fist, "sleeve", rng.random(), side * (0.4 + 0.6 * fist), -0.1 * fist),

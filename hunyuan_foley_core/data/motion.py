@@ -9,7 +9,8 @@ import numpy as np
 GRAVITY = 9.81  # m/s^2
 Triple = tuple[float, float, float]
 _RETURN = 0.3  # seconds at most from a blow back to where the next swing starts
-_SHORTEST_RETURN = 0.12
+_SHORTEST_RETURN = 0.2
+_CONTACT = 0.08  # seconds at the start of the return in which what has struck stays where it landed
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,24 +80,36 @@ class Stroke:
         return self.time - self.swing >= last.time + _SHORTEST_RETURN
 
 
-def stroke_path(strokes: Sequence[Stroke], place: Callable[[float], Triple]) -> Path:
+def stroke_path(strokes: Sequence[Stroke], place: Callable[[float], Triple], gentle: bool = False) -> Path:
     """The path of what strikes.
 
     Args:
         place: x, y and angle for a distance (metres) from the point of contact; must be linear in it.
+        gentle: slow down to a stop before turning back, as what does not want to touch does.
     """
     origin = np.array(place(0.0))
     direction = np.array(place(1.0)) - origin
     pieces = []
     for stroke, after in zip(strokes, [*strokes[1:], None], strict=True):
         begin = stroke.time - stroke.swing
-        pieces.append((begin, stroke.reach, 0.0, -2 * stroke.reach / stroke.swing**2))
         back = after.reach if after else stroke.reach
         free = after.time - after.swing - stroke.time if after else math.inf
         pause = min(_RETURN, free)
-        pieces.append((stroke.time, 0.0, 2 * back / pause, -2 * back / pause**2))
+        if gentle:
+            pieces += [*_ease(begin, stroke.reach, 0.0, stroke.swing), *_ease(stroke.time, 0.0, back, pause)]
+        else:
+            pieces.append((begin, stroke.reach, 0.0, -2 * stroke.reach / stroke.swing**2))
+            lift = pause - _CONTACT
+            pieces.append((stroke.time, 0.0, 0.0, 0.0))
+            pieces.append((stroke.time + _CONTACT, 0.0, 2 * back / lift, -2 * back / lift**2))
         if pause < free:
             pieces.append((stroke.time + pause, back, 0.0, 0.0))
     starts = np.array([piece[0] for piece in pieces])
     places = np.array([[origin + p * direction, v * direction, a * direction] for _, p, v, a in pieces])
     return Path(starts, places)
+
+
+def _ease(begin: float, start: float, end: float, lasts: float):
+    """Pieces (time, place, velocity, acceleration) from rest to rest."""
+    push = 4 * (end - start) / lasts**2
+    return [(begin, start, 0.0, push), (begin + lasts / 2, (start + end) / 2, push * lasts / 2, -push)]

@@ -122,7 +122,7 @@ class EncodersObjective:
         generator = seeded(config.loop.seed, INITIALISATION_STREAM)
         self.towers = Towers(config.model, vocabulary)
         draw_siglip2(self.towers.siglip2, generator)
-        draw_synchformer(self.towers.synchformer, generator)
+        draw_synchformer(self.towers.synchformer)
         keep_variance(self.towers.clap, generator, small=("embeddings.",))
         xavier(self.towers.reader, generator)
         self.towers.to(config.device)
