@@ -61,7 +61,7 @@ def tokens(pictures) -> Tensor:
 
 OWN, INSIDE = tokens(lambda j: (2 * j, 2 * j + 1)), tokens(lambda j: (2 * j + 1,))
 PLACED = tokens(lambda j: (2 * (j // 2), 2 * (j // 2) + 1))
-AHEAD = tokens(lambda j: range(j + 1, j + 9))  # as `train/drawn_towers.py` draws them
+AHEAD = tokens(lambda j: range(j + 1, j + 9))  # as `train/drawn_synchformer.py` draws them
 WHERE = torch.linspace(-1, 1, LATENTS)[:, None] ** torch.arange(1, 4)
 EXACT = (torch.arange(len(OWN)) * FRAMES / len(OWN)).long()
 LAYOUTS = {

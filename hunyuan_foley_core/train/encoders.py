@@ -1,6 +1,6 @@
 """The small model's encoders: SigLIP2's, Synchformer's and CLAP's networks at small sizes.
 
-The two that see are drawn (see `drawn_towers`). CLAP's text tower learns to foretell how the sound is coloured.
+The two that see are drawn (see `drawn_siglip2` and `drawn_synchformer`). CLAP's text tower learns to foretell how the sound is coloured.
 """
 
 import json
@@ -20,7 +20,8 @@ from ..encoders.siglip2 import SigLIP2VisionTower
 from ..encoders.synchformer import SynchformerVisualTower
 from ..encoders.tokenizer import FoleyTokenizer
 from .config import LoopConfig, OptimiserConfig
-from .drawn_towers import draw_siglip2, draw_synchformer
+from .drawn_siglip2 import draw_siglip2
+from .drawn_synchformer import draw_synchformer
 from .initialisation import INITIALISATION_STREAM, keep_variance, xavier
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .spectra import mel_bands, mel_filters, spectrum

@@ -13,7 +13,7 @@ from hunyuan_foley_core.data import make_clip
 from hunyuan_foley_core.encoders.preprocess import normalise, synchformer_pixels
 from hunyuan_foley_core.encoders.synchformer import SynchformerVisualTower
 from hunyuan_foley_core.encoders.tokenizer import FoleyTokenizer
-from hunyuan_foley_core.train import checkpoints, command, drawn_towers
+from hunyuan_foley_core.train import checkpoints, command, drawn_synchformer
 from hunyuan_foley_core.train.encoders import colour, learn_tokenizer, split_towers
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
@@ -68,21 +68,21 @@ def test_features_tell_clips_and_moments_apart(towers):
 def test_sync_tokens_tell_how_much_moves_in_the_pictures_after_them(towers):
     """Token j of segment s, at offset n: the change towards picture 8 s + j + n + 1, whichever segment says it."""
     frames = torch.stack(list(make_clip(3101, 2.0, size=(48, 48)).frames()))
-    tokens = rearrange(towers[1].encode_frames(frames), "(s j) D -> s j D", j=8)[..., :drawn_towers.OFFSETS]
-    boxes = F.avg_pool2d(frames.float().mean(1, keepdim=True) / 127.5 - 1, drawn_towers.BOX)
+    tokens = rearrange(towers[1].encode_frames(frames), "(s j) D -> s j D", j=8)[..., :drawn_synchformer.OFFSETS]
+    boxes = F.avg_pool2d(frames.float().mean(1, keepdim=True) / 127.5 - 1, drawn_synchformer.BOX)
     change = boxes.diff(dim=0).abs().mean((1, 2, 3))
     segment, step, offset = torch.meshgrid(*map(torch.arange, tokens.shape), indexing="ij")
     expected = change[8 * segment + step + offset]
     assert torch.corrcoef(torch.stack([tokens.flatten(), expected.flatten()]))[0, 1] > 0.99
     assert torch.allclose(tokens[:-1, 7, 1:], tokens[1:, 0, :-1], atol=0.02 * tokens.max())  # across segments
     still = towers[1].encode_frames(frames[:1].expand(32, -1, -1, -1))
-    assert still.std(0)[: drawn_towers.OFFSETS].max() < 1e-3 and still[:, : drawn_towers.OFFSETS].abs().max() < 0.02
+    assert still.std(0)[: drawn_synchformer.OFFSETS].max() < 1e-3 and still[:, : drawn_synchformer.OFFSETS].abs().max() < 0.02
 
 
 def test_a_tower_of_other_sizes_is_refused():
-    tower = SynchformerVisualTower(replace(drawn_towers.SYNCHFORMER, num_blocks=3, mlp_hidden=128))
+    tower = SynchformerVisualTower(replace(drawn_synchformer.SYNCHFORMER, num_blocks=3, mlp_hidden=128))
     with pytest.raises(TrainingError, match="num_blocks is 3, not 4; mlp_hidden is 128, not 192"):
-        drawn_towers.draw_synchformer(tower)
+        drawn_synchformer.draw_synchformer(tower)
 
 
 def test_inference_encodes_text_with_them(towers):

@@ -1,10 +1,9 @@
-"""Picture towers that are drawn, not trained: SigLIP2's and Synchformer's networks with weights set by hand and by chance.
+"""Synchformer's tower with weights set by hand, which measure how much moves and when.
 
-Trained to foretell the sound, at this size and in minutes, the towers did worse than so: the quickest way to a smaller
-error was to forget the picture. How much moves, and when, tells most: scripts/sync_layout.py measures how well hits can be
-found from it.
+Trained to foretell the sound, at this size and in minutes, the tower did worse than so: the quickest way to a smaller
+error was to forget the picture. How much moves tells most; scripts/sync_layout.py measures how well hits can be found from it.
 
-Synchformer's segments overlap by half, and the transformer stretches a clip's tokens evenly over the clip. So token j of
+Segments overlap by half, and the transformer stretches a clip's tokens evenly over the clip. So token j of
 segment s stands up to 0.4 s later than picture 8 s + j, by an amount that grows from the start of the clip to its end. Each
 token therefore tells how much moved in each of the `OFFSETS` pictures after that one: whatever its place in the clip, the
 moment at which it stands is among them or among its neighbours', and what a token says at one offset continues evenly from
@@ -18,15 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..config import SynchformerConfig
-from ..encoders.siglip2 import SigLIP2VisionTower
 from ..encoders.synchformer import SynchformerVisualTower
 from .errors import TrainingError
-from .initialisation import keep_variance
 
-BRANCH_SCALE = 0.2  # of SigLIP2's residual branches, so that its features tell what the first filters see
-SHAPES = 5.0  # norm of SigLIP2's filters for shapes, which then come out at about 1
-
-# What Synchformer's tower has to be for the weights below.
+# What the tower has to be for the weights below.
 SYNCHFORMER = SynchformerConfig(
     hidden_size=128, num_heads=2, num_blocks=4, mlp_hidden=192, aggregator_mlp_hidden=96, patch_size=8, tubelet_size=2,
     image_size=48, time_steps=8,
@@ -64,23 +58,6 @@ TOKEN_STEP = slice(AHEAD.stop, AHEAD.stop + STEPS)
 SLOPES = (4.0, 12.0, 36.0, 108.0, 324.0, 972.0)
 RAMPS = slice(TOKEN_STEP.stop, TOKEN_STEP.stop + OFFSETS * len(SLOPES))
 GAIN, RAMP = 32.0, 2.0
-
-
-@torch.no_grad()
-def draw_siglip2(tower: SigLIP2VisionTower, generator: torch.Generator) -> None:
-    """Random weights; half of the first filters are blind to an even colour, which would drown the rest."""
-    keep_variance(tower, generator, small=("probe", "position_embedding"))
-    for key, parameter in tower.named_parameters():
-        if key.endswith(("self_attn.out_proj.weight", "fc2.weight")):
-            parameter.mul_(BRANCH_SCALE)
-    filters = tower.vision_model.embeddings.patch_embedding.weight
-    half = len(filters) // 2
-    drawn = torch.randn(filters.shape, generator=generator)
-    drawn[half:] -= drawn[half:].mean((-2, -1), keepdim=True)
-    drawn /= drawn.flatten(1).norm(dim=1)[:, None, None, None]
-    filters.copy_(drawn)
-    filters[:half].mul_(0.3)
-    filters[half:].mul_(SHAPES)
 
 
 @torch.no_grad()
