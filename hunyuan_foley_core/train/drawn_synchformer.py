@@ -72,7 +72,7 @@ def draw_synchformer(tower: SynchformerVisualTower) -> None:
     for key, parameter in tower.named_parameters():
         nn.init.ones_(parameter) if parameter.ndim == 1 and key.endswith("weight") else nn.init.zeros_(parameter)
     _see_boxes(extractor.patch_embed_3d.proj.weight)
-    _mark_places(extractor)
+    _mark_steps(extractor)
     _fetch_next(extractor.blocks[0].timeattn)
     _measure_change(extractor.blocks[0].mlp)
     _look_ahead([block.timeattn for block in extractor.blocks[1:]])
@@ -102,7 +102,7 @@ def _see_boxes(filters: Tensor) -> None:
             filters[PATCH[name].start + box, :, picture, row : row + BOX, column : column + BOX] = 1 / (3 * BOX**2)
 
 
-def _mark_places(extractor: nn.Module) -> None:
+def _mark_steps(extractor: nn.Module) -> None:
     """Time steps as one of eight, and the anchor."""
     extractor.temp_embed[0, :, PATCH["step"]] = SPREAD * torch.eye(STEPS)
     extractor.pos_embed[0, :, PATCH["anchor"]] = ANCHOR * torch.tensor([1.0, -1.0])
