@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from . import ops as casting_ops
+from . import quantization
 from .config import ClapTextConfig, DACVAEConfig, SigLIP2Config, SynchformerConfig, TransformerConfig
 from .encoders.clap import ClapTextEncoder
 from .encoders.siglip2 import SigLIP2VisionTower
@@ -31,7 +32,6 @@ SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt")
 TOKENIZER_FILE = "tokenizer.json"
 # Under which names training frameworks and the released files nest the tensors.
 NESTINGS = ("state_dict", "model_state_dict", "model", "module")
-QUANTIZATION_MARKS = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ STRANGERS = {
 def read_state_dict(path: str | Path, wanted: Callable[[str], bool] | None = None) -> tuple[StateDict, dict[str, Any]]:
     """Reads the tensors of a file as stored, on the CPU, running no code from it.
 
+    What a safetensors header says of quantised layers comes along as a tensor `<layer>.comfy_quant` for each of them.
+
     Args:
         path: a `.safetensors` file, or a torch file with a plain or nested state dict.
         wanted: which keys to read; None: all.
@@ -115,8 +117,11 @@ def read_state_dict(path: str | Path, wanted: Callable[[str], bool] | None = Non
 def _read_safetensors(path: Path, wanted: Callable[[str], bool] | None) -> tuple[StateDict, dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            keys = [key for key in file.keys() if wanted is None or wanted(key)]
-            return {key: file.get_tensor(key) for key in keys}, _parse_config(file.metadata(), path)
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys() if wanted is None or wanted(key)}
+            marks = quantization.marks_of(metadata, path.name)
+            tensors |= {key: mark for key, mark in marks.items() if wanted is None or wanted(key)}
+            return tensors, _parse_config(metadata, path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as safetensors: {error}.",
@@ -125,8 +130,8 @@ def _read_safetensors(path: Path, wanted: Callable[[str], bool] | None) -> tuple
         ) from error
 
 
-def _parse_config(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
-    text = (metadata or {}).get("config", "{}")
+def _parse_config(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    text = metadata.get("config", "{}")
     try:
         config = json.loads(text)
     except json.JSONDecodeError:
@@ -213,28 +218,49 @@ def describe(keys) -> str:
 
 
 def extract(component: Component, tensors: StateDict, name: str) -> StateDict:
-    """The component's tensors under our module's keys, with known leftovers dropped.
+    """The component's tensors under our module's keys, with known leftovers dropped; scales as `quantization` has them.
 
     Raises:
-        CheckpointError: the file holds another network, or keys that nobody knows.
+        CheckpointError: the file holds another network, or is quantised in a way that we do not read.
     """
     prefix = _prefix(component, tensors)
     if prefix is None or any(key in tensors for key in STRANGERS):
         raise CheckpointError(
             f"{name} holds {describe(tensors)}.", f"Expected the {component.title}.", "Pick the file that holds it."
         )
-    quantized = next((key for key in tensors if any(mark in key for mark in QUANTIZATION_MARKS)), None)
-    if quantized is not None:
+    mark = quantization.is_marked(tensors)
+    if mark is not None and component is not TRANSFORMER:
         raise CheckpointError(
-            f"{name} is stored as scaled fp8 (it has `{quantized}`).",
-            "This version reads fp32, bf16, fp16 and unscaled fp8.",
+            f"{name} is quantised (it has `{mark}`).", f"The {component.title} is read in fp32, bf16 and fp16.",
             "Pick one of those files.",
         )
     # Keys below the prefix are ours; anything else in the file must be a known neighbour of this network.
     renamed = {
         component.root + key[len(prefix):] if key.startswith(prefix) else key: value for key, value in tensors.items()
     }
-    return {key: value for key, value in renamed.items() if not key.startswith(component.unused)}
+    needed = {key: value for key, value in renamed.items() if not key.startswith(component.unused)}
+    return quantization.normalise(needed, name) if component is TRANSFORMER else needed
+
+
+def skeleton(
+    component: Component, tensors: StateDict, config: Mapping[str, Any], *, name: str = "The file", ops=casting_ops
+) -> nn.Module:
+    """The network that exactly these tensors fill, without storage.
+
+    Args:
+        tensors: as from `extract`; config: as from `read_state_dict`.
+
+    Raises:
+        CheckpointError: missing or unknown keys, or shapes that do not fit each other.
+    """
+    with torch.device("meta"):
+        module = component.network(component.config(tensors, config), ops=ops)
+        layers = dict(module.named_modules())
+        for layer in quantization.scaled_layers(tensors):
+            if "weight_scale" in getattr(layers.get(layer), "_buffers", ()):
+                layers[layer].weight_scale = torch.empty((), dtype=torch.float32)
+    check_fit(component, module.state_dict(), tensors, name)
+    return module
 
 
 def build(
@@ -246,7 +272,7 @@ def build(
     Args:
         tensors, config: as from `read_state_dict`.
         name: of the file, for messages.
-        dtype: of the parameters; None: as stored.
+        dtype: of the parameters, scaled ones multiplied out; None: as stored.
         ops: namespace of layers.
 
     Raises:
@@ -255,9 +281,9 @@ def build(
     needed = extract(component, tensors, name)
     if component is VAE:
         needed = fold_weight_norm(needed)
-    with torch.device("meta"):
-        module = component.network(component.config(needed, config), ops=ops)
-    check_fit(component, module.state_dict(), needed, name)
+    if dtype is not None:
+        needed = quantization.unscaled(needed, dtype)
+    module = skeleton(component, needed, config, name=name, ops=ops)
     module.load_state_dict(needed, strict=True, assign=True)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
@@ -290,8 +316,8 @@ def load_transformer(path: str | Path, *, dtype=None, device="cpu", ops=casting_
     """The diffusion transformer, XXL, XL or any other size, from `path`. See `read_state_dict` and `build` for errors.
 
     Args:
-        dtype: of the parameters; None: as stored (fp32, bf16, fp16, or unscaled fp8 in the large weights). Layers compute
-            in the dtype of their input, whatever they are stored in.
+        dtype: of the parameters; None: as stored (fp32, bf16, fp16, or fp8 in the large weights, with scales or without).
+            Layers compute in the dtype of their input, whatever they are stored in.
     """
     return _load(TRANSFORMER, path, dtype, device, ops)
 

@@ -10,10 +10,11 @@ import torch
 
 from . import cli_data, cli_evaluation, media, small_model
 from .conditions import DEFAULT_NEGATIVE_PROMPT
-from .convert import DTYPES, convert
+from .convert import CHOICES, DTYPES, convert
 from .errors import FoleyError
 from .pipeline import ModelFiles, Settings, find_model_files, generate
 from .progress import ProgressBar
+from .sampling import WHOLE_INTERVAL
 from .timing import SAMPLE_RATE
 
 SOUND_SUFFIXES = (".wav", ".flac")
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m hunyuan_foley_core", description="Sound for silent video.")
     commands = root.add_subparsers(dest="command", required=True)
     _add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
-    _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors"))
+    _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors, smaller if you like"))
     cli_data.add_world(commands.add_parser("world", help="write clips of the synthetic world to train on"))
     cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
     _add_train(commands.add_parser("train", help="train a network, or go on training it"))
@@ -46,6 +47,11 @@ def _add_generate(command: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, help="length without a video (default 8), or the most to read of a video (default 15)")
     add("--steps", type=int, default=50, help="sampling steps (default: %(default)s)")
     add("--cfg", type=float, default=4.5, help="guidance scale; 1 or less turns guidance off (default: %(default)s)")
+    add(
+        "--cfg-interval", type=float, nargs=2, default=WHOLE_INTERVAL, metavar=("HIGH", "LOW"),
+        help="guide only while the noise level sigma is at most HIGH and above LOW, 1 to 0; other steps take half the "
+        "time (default: 1 0, every step)",
+    )
     add("--shift", type=float, default=1.0, help="sigma shift (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     add("--no-tag", action="store_true", help="do not ask for wide-band sound with the tag 'high-quality'")
@@ -63,7 +69,11 @@ def _add_generate(command: argparse.ArgumentParser) -> None:
 def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, help="a .pth, .bin or .safetensors file")
     command.add_argument("target", type=Path, help="the .safetensors file to write")
-    command.add_argument("--dtype", choices=tuple(DTYPES), help="change the type of the weights (default: as stored)")
+    command.add_argument(
+        "--dtype", choices=CHOICES,
+        help="change the type of the weights (default: as stored); fp8 is for the transformer, where the matrices of its "
+        "blocks take it, and fp8_e4m3fn_scaled for those of linear layers",
+    )
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
@@ -75,8 +85,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     dtype = args.dtype or ("fp32" if torch.device(args.device).type == "cpu" else "bf16")
     return Settings(
         prompt=args.prompt, negative_prompt=args.negative, seconds=args.seconds, steps=args.steps,
-        guidance_scale=args.cfg, shift=args.shift, seed=args.seed, tag=not args.no_tag,
-        device=args.device, dtype=DTYPES[dtype], lora=args.lora, lora_strength=args.lora_strength,
+        guidance_scale=args.cfg, guidance_interval=tuple(args.cfg_interval), shift=args.shift, seed=args.seed,
+        tag=not args.no_tag, device=args.device, dtype=DTYPES[dtype], lora=args.lora, lora_strength=args.lora_strength,
     )
 
 
@@ -123,7 +133,11 @@ def run_generate(args: argparse.Namespace) -> Path:
 
 
 def run_convert(args: argparse.Namespace) -> Path:
-    convert(args.source, args.target, DTYPES.get(args.dtype))
+    progress = ProgressBar()
+    try:
+        convert(args.source, args.target, args.dtype, lambda done, total: progress("converting", done, total))
+    finally:
+        progress.close()
     return args.target
 
 

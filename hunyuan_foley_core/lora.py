@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from . import quantization
 from .errors import CheckpointError
 from .model import FoleyTransformer
 
@@ -187,5 +188,11 @@ def merge(model: FoleyTransformer, state: State, strength: float = 1.0) -> None:
     found, known = deltas(model, state), dict(layers(model))
     for name, delta in found.items():
         layer = known[name]
-        changed = layer.weight.float() + strength * delta.weight(layer.weight)
-        layer.weight = nn.Parameter(changed.to(layer.weight.dtype), requires_grad=False)
+        scale = getattr(layer, "weight_scale", None)
+        weight = layer.weight.float() if scale is None else quantization.dequantize(layer.weight, scale)
+        changed = weight + strength * delta.weight(layer.weight)
+        if scale is None:
+            changed = changed.to(layer.weight.dtype)
+        else:
+            changed, layer.weight_scale = quantization.quantize(changed, layer.weight.dtype)
+        layer.weight = nn.Parameter(changed, requires_grad=False)

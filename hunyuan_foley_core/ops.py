@@ -1,7 +1,7 @@
 """Layers that compute in the type and on the device of their input, whatever their weights are stored in.
 
 Every network here takes an `ops` namespace and builds its layers from it. `torch.nn` works when weights and input agree;
-ComfyUI's `comfy.ops` works inside ComfyUI; this module is the default elsewhere, so that bf16, fp16 and unscaled fp8
+ComfyUI's `comfy.ops` works inside ComfyUI; this module is the default elsewhere, so that bf16, fp16 and fp8
 files can be used as stored with float32 inputs on a CPU.
 """
 
@@ -15,8 +15,16 @@ def cast(parameter: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | N
 
 
 class Linear(torch.nn.Linear):
+    """A linear layer whose weight may be stored divided by a scale."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register_buffer("weight_scale", None)  # [], float32
+
     def forward(self, x):
-        return F.linear(x, cast(self.weight, x), cast(self.bias, x))
+        # On the input, which is the smaller of the two and is not changed by rounding when x is float32.
+        scaled = x if self.weight_scale is None else x * cast(self.weight_scale, x)
+        return F.linear(scaled, cast(self.weight, x), cast(self.bias, x))
 
 
 class Conv1d(torch.nn.Conv1d):
