@@ -13,7 +13,7 @@ from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_text_pair
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
 from .errors import CheckpointError, InputError
-from .sampling import make_noise, sample
+from .sampling import WHOLE_INTERVAL, GuidanceInterval, check_interval, make_noise, sample
 from .timing import MAX_SECONDS, latent_frames
 
 Progress = Callable[[str, float, float], None]  # (stage, done, total); raising cancels
@@ -43,6 +43,7 @@ class Settings:
 
     Attributes:
         seconds: length without a video, or the most to read of a video; None: 8 s, or the model's 15 s.
+        guidance_interval: (high, low) noise levels between which guidance works.
         tag: whether the prompt asks for wide-band sound.
         device, dtype: where and in what type the transformer computes.
         lora, lora_strength: a LoRA file to merge into it, and how much of it.
@@ -53,6 +54,7 @@ class Settings:
     seconds: float | None = None
     steps: int = 50
     guidance_scale: float = 4.5
+    guidance_interval: GuidanceInterval = WHOLE_INTERVAL
     shift: float = 1.0
     seed: int = 0
     tag: bool = True
@@ -171,6 +173,7 @@ def _latents(files: ModelFiles, settings: Settings, video: VideoFeatures | None,
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
         shift=settings.shift,
+        guidance_interval=settings.guidance_interval,
         callback=lambda step, steps, _: advance(step, steps),
     )
 
@@ -195,6 +198,7 @@ def generate(
     """
     if settings.seconds is not None and settings.seconds <= 0:
         raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
+    check_interval(settings.guidance_interval)
     features = _video_features(files, settings, video, progress, report) if video is not None else None
     latents = _latents(files, settings, features, progress)
     vae = checkpoint.load_vae(files.vae, device=settings.device)

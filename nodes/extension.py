@@ -4,6 +4,7 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .audio import FoleyDACDecode, FoleyDACEncode
 from .encode import FoleyEncodeText, FoleyEncodeVideo
+from .guidance import FoleyGuidanceInterval
 from .latent import FoleyEmptyLatent
 from .loaders import FoleyLoadEncoders, FoleyLoadModel, FoleyLoadVAE
 from .mux import FoleyMuxAudio
@@ -20,6 +21,7 @@ class FoleyExtension(ComfyExtension):
             FoleyEncodeVideo,
             FoleyEncodeText,
             FoleyEmptyLatent,
+            FoleyGuidanceInterval,
             FoleySampler,
             FoleyDACDecode,
             FoleyDACEncode,

@@ -4,7 +4,7 @@ A generation calls `prepare` once and `denoise` at every step; `forward` is the 
 Letters: B batch, C latent channels, L latent frames, V visual tokens, S sync tokens, T text tokens, D hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 import torch
@@ -41,6 +41,13 @@ class PreparedConditions:
     sync_tokens: Tensor
     sync_order: Tensor
     rotations: Rotations
+
+    def of_samples(self, samples: slice) -> "PreparedConditions":
+        """The conditions of some of the batch's samples, without copies."""
+        return replace(
+            self, text=tuple((keys[samples], values[samples]) for keys, values in self.text),
+            visual=self.visual[samples], sync=self.sync[samples], sync_tokens=self.sync_tokens[samples],
+        )
 
 
 def call_directly(kind: str, index: int, block: nn.Module, *inputs):

@@ -21,6 +21,7 @@ NAMES = {
     "FoleyEncodeVideo": "Encode Video (SigLIP2 + Synchformer)",
     "FoleyEncodeText": "Encode Text (CLAP)",
     "FoleyEmptyLatent": "Empty Foley Latent",
+    "FoleyGuidanceInterval": "Guidance Interval (Foley)",
     "FoleySampler": "Foley Sampler (MMDiT)",
     "FoleyDACDecode": "DAC Decode",
     "FoleyDACEncode": "DAC Encode",

@@ -101,3 +101,40 @@ def test_a_result_that_is_not_finite_is_an_error():
     latents[0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="1 values that are not finite .5 %"):
         check_finite(latents)
+
+
+def test_outside_the_guidance_interval_the_unconditional_half_is_not_computed(transformer, monkeypatch):
+    batches = []
+    denoise = transformer.denoise
+    monkeypatch.setattr(transformer, "denoise", lambda x, *a, **k: batches.append(len(x)) or denoise(x, *a, **k))
+    within = run(transformer, steps=10, guidance_interval=(0.7, 0.3))
+    # At 1.0, 0.9, 0.8 without; at 0.7 (in), 0.6, 0.5, 0.4 with; at 0.3 (out) and below without.
+    assert batches == [1] * 3 + [2] * 4 + [1] * 3
+    assert relative_error(within, step_by_step(transformer, lambda sigma: 4.5 if 0.35 < sigma < 0.75 else 1.0)) <= 1e-5
+
+
+def step_by_step(transformer, scale_at):
+    """Ten steps, each a run of its own from where the last one ended."""
+    sigmas, latents = linear_sigmas(10), CASES["noise"]
+    for sigma, following in zip(sigmas[:-1], sigmas[1:]):
+        pair = dict(visual=CASES["visual"], sync=CASES["sync"])
+        time = (sigma * 1000).expand(1)
+        conditional = transformer(latents, time, text=CASES["text"], **pair)
+        empty = dict(
+            visual=transformer.empty_visual(pair["visual"].shape[1]), sync=transformer.empty_sync(pair["sync"].shape[1])
+        )
+        unconditional = transformer(latents, time, text=CASES["negative_text"], **empty)
+        velocity = unconditional + scale_at(sigma) * (conditional - unconditional)
+        latents = (latents + velocity * (following - sigma)).detach()
+    return latents
+
+
+def test_an_empty_interval_is_no_guidance_and_the_whole_is_all_of_it(transformer):
+    assert torch.equal(run(transformer, guidance_interval=(0.5, 0.5)), run(transformer, guidance_scale=1.0))
+    assert torch.equal(run(transformer, guidance_interval=(1.0, 0.0)), run(transformer))
+
+
+@pytest.mark.parametrize("interval", [(0.2, 0.4), (1.5, 0.0), (1.0, -0.1), (float("nan"), 0.0)])
+def test_an_impossible_interval_is_refused(transformer, interval):
+    with pytest.raises(InputError, match="guidance interval"):
+        run(transformer, guidance_interval=interval)
