@@ -14,6 +14,7 @@ from ..hunyuan_foley_core.errors import InputError
 from ..hunyuan_foley_core.model import FoleyTransformer
 from ..hunyuan_foley_core.timing import ClipTiming
 from .prepared_cache import CACHE_KEY, PREPARED_KEY
+from .scaled_fp8 import loads_onto_meta
 
 # What Encode Text adds to a CONDITIONING beside the text itself.
 VISUAL_KEY = "foley_visual"  # [1, V, visual_dim]
@@ -96,13 +97,13 @@ def _block_caller(transformer_options):
 class FoleyModel(comfy.model_base.BaseModel):
     """Rectified flow over audio latents, conditioned on text, visual and sync features.
 
-    The diffusion model is built without storage: `load_model_weights` gives every parameter its tensor.
+    The diffusion model is built without storage where it can be: `load_model_weights` gives every parameter its tensor.
     """
 
     def __init__(self, model_config, device=None):
         super().__init__(
             model_config, comfy.model_base.ModelType.FLOW,
-            device=torch.device("meta"), unet_model=FoleyDiffusionModel,
+            device=torch.device("meta") if loads_onto_meta(model_config) else None, unet_model=FoleyDiffusionModel,
         )
         self.device = device
 

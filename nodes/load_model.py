@@ -1,5 +1,8 @@
 """From a transformer's file to ComfyUI's MODEL: `comfy.sd.load_diffusion_model` for a model it does not know."""
 
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import comfy.model_management
@@ -8,7 +11,8 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..hunyuan_foley_core import checkpoint
+from ..hunyuan_foley_core import checkpoint, quantization
+from . import scaled_fp8
 from .comfy_model import FoleyModelConfig
 from .prepared_cache import with_prepared_cache
 
@@ -21,6 +25,25 @@ WEIGHT_DTYPES = {
 }
 
 Tensors = dict[str, torch.Tensor]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How weights are kept and computed.
+
+    Attributes:
+        dtype: of the model as a whole.
+        cast: what to bring tensors to; None: they stay as in the file.
+        computed: what to compute in; None: as stored.
+        scaled: whether layers keep their scales.
+    """
+
+    dtype: torch.dtype
+    cast: torch.dtype | None
+    computed: torch.dtype | None
+    scaled: bool
 
 
 def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: bool = False):
@@ -36,13 +59,14 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
     name, component = Path(path).name, checkpoint.TRANSFORMER
     tensors, config = checkpoint.read_state_dict(path)
     tensors = checkpoint.extract(component, tensors, name)
-    model_config = FoleyModelConfig(component.config(tensors, config).to_dict())
-    chosen = WEIGHT_DTYPES[weight_dtype]
-    stored, computed = _choose_dtypes(tensors, chosen)
-    model_config.set_inference_dtype(stored, computed)
+    sizes = checkpoint.skeleton(component, tensors, config, name=name).config
+    model_config = FoleyModelConfig(sizes.to_dict())
+    storage = _choose_storage(tensors, WEIGHT_DTYPES[weight_dtype], name)
+    model_config.set_inference_dtype(storage.dtype, storage.computed)
+    if storage.scaled:
+        scaled_fp8.configure(model_config, storage.dtype)
 
     model = model_config.get_model(tensors)
-    checkpoint.check_fit(component, model.diffusion_model.state_dict(), tensors, name)
     patcher = _patcher_class(disable_dynamic)(
         model,
         load_device=comfy.model_management.get_torch_device(),
@@ -51,7 +75,8 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
     # A tensor of the file is a view of the file on disk. Dynamic VRAM makes copies of its own; otherwise the model must
     # not depend on the file staying as it is.
     is_dynamic = getattr(patcher, "is_dynamic", bool)()
-    model.load_model_weights(_store(tensors, stored, chosen, copy=not is_dynamic))
+    stored = _store(tensors, storage, copy=not is_dynamic)
+    model.load_model_weights(scaled_fp8.native(stored) if storage.scaled else stored)
     if not is_dynamic:
         model.to(patcher.offload_device)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "foley", with_prepared_cache)
@@ -66,33 +91,59 @@ def _patcher_class(disable_dynamic: bool):
     return classic if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", classic)
 
 
-def _choose_dtypes(tensors: Tensors, chosen: torch.dtype | None) -> tuple[torch.dtype, torch.dtype | None]:
-    """How to store the weights, and in what to compute (None: as stored).
+def _choose_storage(tensors: Tensors, chosen: torch.dtype | None, name: str) -> Storage:
+    """What to do with a file's tensors on this device.
 
-    Without a choice, two bytes or less stay as in the file, on a CPU too; only float32 is left to ComfyUI's rule.
-    A file that happens to be float16 is not computed in float16: that is for those who choose it.
+    Without a choice, two bytes or less stay as in the file, on a CPU too; only float32 is left to ComfyUI's rule. fp8
+    is never made another fp8. A file that happens to be float16 is not computed in float16: that is for those who
+    choose it.
     """
     management, supported = comfy.model_management, FoleyModelConfig.supported_inference_dtypes
-    stored = chosen or comfy.utils.weight_dtype(tensors)
+    device = management.get_torch_device()
+    fp8 = next((value.dtype for value in tensors.values() if value.dtype in quantization.FP8), None)
+    if fp8 is not None and chosen in quantization.FP8:
+        if chosen != fp8:
+            _say_once(f"{name} holds {_short(fp8)} and stays as it is: {_short(chosen)} would round it a second time.")
+        chosen = None
+    stored = cast = chosen or fp8 or comfy.utils.weight_dtype(tensors)
     if stored == torch.float32:
         parameters = comfy.utils.calculate_parameters(tensors)
-        stored = management.unet_dtype(model_params=parameters, supported_dtypes=supported, weight_dtype=stored)
-    like = None if chosen is None and stored == torch.float16 else stored
-    return stored, management.unet_manual_cast(like, management.get_torch_device(), supported)
+        stored = cast = management.unet_dtype(model_params=parameters, supported_dtypes=supported, weight_dtype=stored)
+    elif chosen is None and fp8 is not None:
+        cast = None
+    if not management.supports_cast(device, stored):
+        stored = cast = next(dtype for dtype in (torch.bfloat16, torch.float16) if management.supports_cast(device, dtype))
+        _say_once(f"{name} is kept in {_short(stored)}: this device cannot hold {_short(chosen or fp8)}.")
+    computed = management.unet_manual_cast(None if chosen is None and stored == torch.float16 else stored, device, supported)
+    if chosen == torch.float16 and computed is not None:
+        _say_once(f"Weights in float16 are computed in {_short(computed)}: this device has no fast float16.")
+    return Storage(stored, cast, computed, scaled=cast is None and bool(quantization.scaled_layers(tensors)))
 
 
-def _store(tensors: Tensors, stored: torch.dtype, chosen: torch.dtype | None, copy: bool) -> Tensors:
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@lru_cache
+def _say_once(message: str) -> None:
+    logger.info(message)
+
+
+def _store(tensors: Tensors, storage: Storage, copy: bool) -> Tensors:
     """The tensors in the types to keep them in. This is when a file is really read, so it shows progress."""
     bar, kept = comfy.utils.ProgressBar(len(tensors)), {}
     for key, tensor in tensors.items():
-        kept[key] = tensor.to(_storage_dtype(key, tensor, stored, chosen), copy=copy)
+        scale = tensors.get(key.removesuffix(".weight") + quantization.SCALE)
+        if scale is not None and not storage.scaled and key.endswith(".weight"):
+            tensor = quantization.dequantize(tensor, scale)
+        if storage.scaled or not key.endswith(quantization.SCALE):
+            kept[key] = tensor.to(_storage_dtype(key, tensor, storage.cast), copy=copy)
         bar.update(1)
     return kept
 
 
-def _storage_dtype(key: str, tensor: torch.Tensor, stored: torch.dtype, chosen: torch.dtype | None) -> torch.dtype:
-    """One type for all, unless that is fp8: it only serves the matrices of the blocks, nearly all of the weights."""
-    if stored.itemsize > 1:
-        return stored
-    is_block_matrix = tensor.ndim >= 2 and key.startswith(("triple_blocks.", "single_blocks."))
-    return chosen if chosen is not None and is_block_matrix else tensor.dtype
+def _storage_dtype(key: str, tensor: torch.Tensor, cast: torch.dtype | None) -> torch.dtype:
+    """One type for all, unless that is fp8, which serves only some."""
+    if cast is None or cast.itemsize == 1 and not quantization.serves(key, tensor.ndim):
+        return tensor.dtype
+    return cast
