@@ -65,17 +65,28 @@ def marks_of(metadata: Mapping[str, str], name: str) -> StateDict:
             f"The metadata `{HEADER}` of {name} has no `layers`.", "Expected the format of each quantised layer by its name.",
             "Convert the original file again.",
         )
-    return {layer + LAYER_MARK: encoded(settings) for layer, settings in layers.items()}
+    return {layer + LAYER_MARK: encoded(found) for layer, found in layers.items()}
 
 
-def encoded(settings: Mapping[str, object]) -> Tensor:
+def encoded(layer: Mapping[str, object]) -> Tensor:
     """A layer's settings as ComfyUI keeps them in a tensor: the bytes of a JSON object."""
-    return torch.tensor(list(json.dumps(settings).encode()), dtype=torch.uint8)
+    return torch.tensor(list(json.dumps(layer).encode()), dtype=torch.uint8)
+
+
+def settings(dtype: torch.dtype) -> dict[str, object]:
+    """What ComfyUI is told of a layer in scaled `dtype`.
+
+    Products are asked for in the type of the activations: rounding those to fp8 too, as newer versions do on GPUs that
+    have such products, more than doubles the error of the guided velocity (docs/precision.md).
+    """
+    name = next(name for name, known in FORMATS.items() if known == dtype)
+    return {"format": name, "full_precision_matrix_mult": True}
 
 
 def header(layers: Iterable[str]) -> dict[str, str]:
     """The metadata of a file whose `layers` are in scaled e4m3fn, as ComfyUI 0.3.75 and newer read it."""
-    return {HEADER: json.dumps({"format_version": "1.0", "layers": {layer: {"format": "float8_e4m3fn"} for layer in layers}})}
+    described = {layer: settings(torch.float8_e4m3fn) for layer in layers}
+    return {HEADER: json.dumps({"format_version": "1.0", "layers": described})}
 
 
 def scaled_layers(tensors: Iterable[str]) -> list[str]:
@@ -128,8 +139,8 @@ def _mixed(name: str, what: str) -> CheckpointError:
 
 
 def _format(mark: Tensor, layer: str, name: str) -> str:
-    settings = _parse(bytes(mark.flatten().tolist()).decode(errors="replace"), f"`{layer}{LAYER_MARK}` of {name}")
-    declared = settings.get("format")
+    found = _parse(bytes(mark.flatten().tolist()).decode(errors="replace"), f"`{layer}{LAYER_MARK}` of {name}")
+    declared = found.get("format")
     if declared not in FORMATS:
         raise CheckpointError(
             f"{name} holds `{layer}` in the format {declared}.", f"This version reads {', '.join(FORMATS)}.",

@@ -1,6 +1,6 @@
 """Layers of scaled fp8, kept and computed by what the running ComfyUI has for them.
 
-Up to 0.3.75 and its neighbours that is a namespace of operations where every linear layer has a scale; later versions
+In 0.3.75 and its neighbours that is a namespace of operations where every linear layer has a scale; later versions
 have tensors that carry their scale, and read from a key `<layer>.comfy_quant` which layers have one.
 """
 
@@ -42,8 +42,7 @@ def _with_scale_everywhere(tensors: Tensors) -> Tensors:
 
 
 def _with_marks(tensors: Tensors) -> Tensors:
-    names = {dtype: name for name, dtype in quantization.FORMATS.items()}
     return tensors | {
-        layer + quantization.LAYER_MARK: quantization.encoded({"format": names[tensors[layer + ".weight"].dtype]})
+        layer + quantization.LAYER_MARK: quantization.encoded(quantization.settings(tensors[layer + ".weight"].dtype))
         for layer in quantization.scaled_layers(tensors)
     }
