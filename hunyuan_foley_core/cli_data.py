@@ -34,6 +34,11 @@ def add_prepare(command: argparse.ArgumentParser) -> None:
     add("--caption", default="", help="caption of clips that come without one (default: none)")
     add("--teacher", default="none", help="whose features to add for REPA: log_mel or atst (default: %(default)s)")
     add("--teacher-file", type=Path, metavar="FILE", help="the teacher's checkpoint, if it needs one")
+    add(
+        "--latents", choices=("encoder", "spectral"), default="encoder",
+        help="made by the DAC-VAE's encoder, or the spectral latents that a small one was trained towards "
+        "(`train dac_vae_tiny part=encoder`): exact, and ten times as fast (default: %(default)s)",
+    )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
     for name in NETWORKS:
         add(f"--{name}", type=Path, metavar="FILE", help=f"take this {name} file instead of looking for one")
@@ -66,7 +71,8 @@ def run_prepare(args: argparse.Namespace) -> Path:
     progress = ProgressBar()
     try:
         report = build_cache(
-            dataset.entries, files, args.cache, teacher=teacher, device=args.device, seconds=args.seconds,
+            dataset.entries, files, args.cache, teacher=teacher, spectral=args.latents == "spectral",
+            device=args.device, seconds=args.seconds,
             callback=lambda done, total: progress("encoding clips", done, total),
         )
     finally:

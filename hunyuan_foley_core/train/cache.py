@@ -47,7 +47,8 @@ class CacheReport:
 
 def build_cache(
     entries: Iterable[Entry], files: ModelFiles, folder: Path, *,
-    teacher: Any | None = None, device: str = "cpu", seconds: float | None = None, callback: Callback | None = None,
+    teacher: Any | None = None, spectral: bool = False, device: str = "cpu", seconds: float | None = None,
+    callback: Callback | None = None,
 ) -> CacheReport:
     """Encodes the clips that a cache lacks, and those whose files or caption have changed.
 
@@ -55,6 +56,7 @@ def build_cache(
         entries: see `manifest.read_dataset`.
         files: the networks; the transformer is not needed.
         teacher: of `train.teachers`, whose features to keep for REPA; None: none.
+        spectral: keep `spectral_latents` in place of what the DAC-VAE's encoder makes.
         seconds: length of the pieces that longer clips are cut into; None: 15 s, the most that the model reads.
         callback: called after each piece with (entries done, of), may raise to stop.
 
@@ -66,7 +68,7 @@ def build_cache(
     entries, seconds = list(entries), MAX_SECONDS if seconds is None else seconds
     _check_seconds(seconds)
     cache = open_cache(folder) if (folder / MARK).is_file() else None
-    encoders = load_encoders(files, teacher, device)
+    encoders = load_encoders(files, teacher, device, spectral)
     wanted = identity(encoders) | {"seconds": float(seconds)}
     if cache is None:
         cache = create_cache(folder, wanted, encode_caption(encoders.clap, "")[0].half())

@@ -21,7 +21,9 @@ from ..vae import DACVAE
 from .bandwidth import WIDE_BAND, bandwidth
 from .manifest import Entry
 from .shards import Identity, digest, digest_file
+from .spectral_latents import SpectralLatents
 
+LEAST_LOGVAR = -30.0  # of latents that are exact: the least that a DAC-VAE gives
 SILENCE = 1e-4  # peak amplitude (-80 dB of full scale) below which there is nothing to learn
 
 
@@ -32,6 +34,7 @@ class Encoders:
     Attributes:
         tokenizer: the file that `clap` has its tokenizer from.
         teacher: of `train.teachers`, or None.
+        spectral: makes the latents in place of `vae`; None: `vae` does.
     """
 
     vae: DACVAE
@@ -40,6 +43,14 @@ class Encoders:
     siglip2: SigLIP2VisionTower
     synchformer: SynchformerVisualTower
     teacher: Any | None
+    spectral: SpectralLatents | None = None
+
+    def latents(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logvar [B,C,L] of waveforms [B,1,N], N a multiple of the hop."""
+        if self.spectral is None:
+            return self.vae.encode(waveform)
+        mean = self.spectral(waveform)
+        return mean, torch.full_like(mean, LEAST_LOGVAR)
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,11 @@ class Encoded:
     tokens: int
 
 
-def load_encoders(files: ModelFiles, teacher: Any | None, device: str) -> Encoders:
+def load_encoders(files: ModelFiles, teacher: Any | None, device: str, spectral: bool = False) -> Encoders:
     """All networks in float32 on `device`, as inference has them.
+
+    Args:
+        spectral: take `SpectralLatents` for the latents.
 
     Raises:
         CheckpointError: a file is missing or damaged, the tokenizer included.
@@ -62,13 +76,15 @@ def load_encoders(files: ModelFiles, teacher: Any | None, device: str) -> Encode
     clap = checkpoint.load_clap(files.clap, files.tokenizer, dtype=torch.float32, device=device)
     clap.encode_text([""])  # complains now if it has no tokenizer, not after the first video
     tokenizer = files.tokenizer or files.clap.with_name(checkpoint.TOKENIZER_FILE)
-    return Encoders(checkpoint.load_vae(files.vae, device=device), clap, tokenizer, siglip2, synchformer, teacher)
+    vae = checkpoint.load_vae(files.vae, device=device)
+    latents = SpectralLatents(vae.config.latent_channels) if spectral else None
+    return Encoders(vae, clap, tokenizer, siglip2, synchformer, teacher, latents)
 
 
 def identity(encoders: Encoders) -> Identity:
     """What a cache of these networks' features depends on."""
     return {
-        "vae": vae_digest(encoders.vae),
+        "vae": vae_digest(encoders.vae) if encoders.spectral is None else encoders.spectral.name,
         "clap": digest(encoders.clap.state_dict()),
         "tokenizer": digest_file(encoders.tokenizer),
         "siglip2": digest(encoders.siglip2.state_dict()),
@@ -98,7 +114,7 @@ def encode_clip(encoders: Encoders, entry: Entry, start: float, seconds: float, 
     if video.seconds * SYNC_RATE < SEGMENT_FRAMES:
         raise _too_short(entry.video.name, video.seconds, "picture")
     waveform = F.pad(waveform, (0, max(0, length - waveform.shape[-1])))[:, :length]
-    mean, logvar = encoders.vae.encode(waveform[None])
+    mean, logvar = encoders.latents(waveform[None])
     reach = bandwidth(waveform)
     caption = with_bandwidth_tag(entry.caption) if reach > WIDE_BAND else entry.caption
     text, tokens = encode_caption(encoders.clap, caption)

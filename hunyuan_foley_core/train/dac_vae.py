@@ -1,4 +1,4 @@
-"""Training the DAC-VAE: reconstruction and KL, and after a while two judges to please."""
+"""Training the DAC-VAE: reconstruction and KL, and after a while two judges to please; or one half of it at a time."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from ..config import DACVAEConfig
 from ..timing import LATENT_HOP, SAMPLE_RATE
 from ..vae.dac import DACVAE, ResidualUnit
 from . import losses, metrics
-from .config import LoopConfig, OptimiserConfig
+from .config import LoopConfig, OptimiserConfig, one_of
 from .discriminators import Discriminators
 from .errors import TrainingError
 from .initialisation import INITIALISATION_STREAM
@@ -24,6 +24,7 @@ from .loop import Batch, Phase, PhaseLoss, seeded
 from .sounds import SoundConfig
 
 PREVIEWS = 4
+PARTS = ("all", "encoder", "decoder")
 # Without these the many residual branches add up until the final tanh sits at +-1 and has no gradient.
 BRANCH_SCALE, OUTPUT_SCALE = 0.1, 0.02
 # Sound at this level has activations and latents near 1 at the start. Far below 1 Snake is the identity, and a linear
@@ -71,7 +72,9 @@ class CodecConfig:
 
     Attributes:
         start: file of weights to start from; empty: random ones.
-        freeze_encoder: train the decoder alone, so that latents made before stay valid.
+        part: what is trained. "all": both halves for reconstruction, as published. "encoder": the encoder alone, towards
+            latents that tell the spectrum (`spectral_latents`). "decoder": the decoder alone, so that latents made before
+            stay valid.
         compile: fuse the network's arithmetic with torch.compile, which needs a C++ compiler on the CPU: about a minute at
             the start, then 1.7 times the speed (AMD EPYC, one core).
     """
@@ -80,7 +83,7 @@ class CodecConfig:
     out: str
     device: str
     start: str
-    freeze_encoder: bool
+    part: str
     compile: bool
     model: DACVAEConfig
     data: SoundConfig
@@ -90,6 +93,7 @@ class CodecConfig:
     loop: LoopConfig
 
     def __post_init__(self):
+        one_of("part", self.part, PARTS)
         rates = (self.model.encoder_rates, self.model.decoder_rates)
         if {math.prod(side) for side in rates} != {LATENT_HOP}:
             raise TrainingError(
@@ -129,6 +133,31 @@ def initialise(vae: DACVAE, generator: torch.Generator) -> None:
         vae.quant_conv.bias[channels:].fill_(INITIAL_LOGVAR)
 
 
+def starting_vae(config: CodecConfig) -> DACVAE:
+    """The DAC-VAE to train, in float32: of the file to start from, or new.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+        TrainingError: it holds one of other sizes.
+    """
+    if not config.start:
+        vae = DACVAE(config.model)
+        initialise(vae, seeded(config.loop.seed, INITIALISATION_STREAM))
+        return vae.to(config.device)
+    vae = load_vae(config.start, dtype=torch.float32, device=config.device)
+    if vae.config != config.model:
+        raise TrainingError(
+            f"{config.start} holds a DAC-VAE of {asdict(vae.config)}.", f"The section model asks for {asdict(config.model)}.",
+            "Make the two agree.",
+        )
+    return vae.train().requires_grad_(True)
+
+
+def exported(vae: DACVAE) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of the file that inference loads."""
+    return vae.state_dict(), {"format": "pt", "model": "DAC-VAE", "config": json.dumps(asdict(vae.config))}
+
+
 class CodecObjective:
     """The DAC-VAE's side of `loop.Objective`; batches have "waveform" [B,1,N], N a multiple of the hop."""
 
@@ -136,17 +165,14 @@ class CodecObjective:
 
     def __init__(self, config: CodecConfig):
         self.config, self.adversary = config, config.adversary
-        generator = seeded(config.loop.seed, INITIALISATION_STREAM)
-        self.vae = _started(config) if config.start else DACVAE(config.model)
-        if not config.start:
-            initialise(self.vae, generator)
-        self.vae.to(config.device)
-        frozen = (self.vae.encoder, self.vae.quant_conv) if config.freeze_encoder else ()
-        for module in frozen:
-            module.requires_grad_(False)
+        self.vae = starting_vae(config)
+        if config.part == "decoder":
+            for module in (self.vae.encoder, self.vae.quant_conv):
+                module.requires_grad_(False)
         self.reconstruct = torch.compile(self._reconstruct) if config.compile else self._reconstruct
         self.phases = [Phase("codec", _trainable(self.vae), config.optimiser)]
         if config.adversary.start < config.loop.steps:
+            generator = seeded(config.loop.seed, INITIALISATION_STREAM, 1)
             self.discriminators = _seeded_discriminators(config.adversary.width, generator).to(config.device)
             judges = dict(self.discriminators.named_parameters())
             self.phases.append(Phase("discriminators", judges, config.adversary.optimiser))
@@ -178,7 +204,7 @@ class CodecObjective:
 
     def _reconstruct(self, waveform: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The posterior's mean and logvar, and what a draw from it sounds like."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.part != "decoder"):
             mean, logvar = self.vae.posterior(waveform)
         return mean, logvar, self.vae.synthesise(mean + (0.5 * logvar).exp() * noise)
 
@@ -202,8 +228,7 @@ class CodecObjective:
             media.write_audio(folder / f"{index}-decoded.flac", decoded.cpu(), SAMPLE_RATE)
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        sizes = json.dumps(asdict(self.config.model))
-        return self.vae.state_dict(), {"format": "pt", "model": "DAC-VAE", "config": sizes}
+        return exported(self.vae)
 
 
 @torch.no_grad()
@@ -227,17 +252,6 @@ def normalise_latents(vae: DACVAE, waveforms: Iterable[Tensor]) -> None:
 
 def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def _started(config: CodecConfig) -> DACVAE:
-    """The DAC-VAE of the file to start from."""
-    vae = load_vae(config.start, dtype=torch.float32).train().requires_grad_(True)
-    if vae.config != config.model:
-        raise TrainingError(
-            f"{config.start} holds a DAC-VAE of {asdict(vae.config)}.", f"The section model asks for {asdict(config.model)}.",
-            "Make the two agree.",
-        )
-    return vae
 
 
 def _seeded_discriminators(width: int, generator: torch.Generator) -> Discriminators:

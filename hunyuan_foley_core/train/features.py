@@ -8,12 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..timing import MAX_SECONDS, SEGMENT_FRAMES, SYNC_RATE, latent_frames
 from ..vae import DACVAE
 from .clips import vae_digest
 from .config import at_least
 from .errors import TrainingError
 from .loop import Batch, seeded
+from .pieces import cut, starts
 from .shards import Cache, Place, Record, check_identity, open_cache, open_shard
+from .spectral_latents import spectral_name
 
 OPEN_SHARDS = 256
 STACKED = ("mean", "logvar", "visual", "sync", "teacher")
@@ -27,15 +30,24 @@ class FeatureConfig:
         cache: folder that `prepare` made.
         held_out: how many videos are kept for validation, with all their clips.
         batch: clips in a batch.
+        seconds: lengths of the pieces that training sees, drawn evenly; clips are cut where a sync segment begins, so that
+            one clip shows its events at many places. Empty: clips as they are.
     """
 
     cache: str
     held_out: int
     batch: int
+    seconds: tuple[float, ...] = ()
 
     def __post_init__(self):
         at_least(self, "data", 0, "held_out")
         at_least(self, "data", 1, "batch")
+        least = SEGMENT_FRAMES / SYNC_RATE
+        if any(not least <= length <= MAX_SECONDS for length in self.seconds):
+            raise TrainingError(
+                f"data.seconds is {list(self.seconds)}.", f"Expected lengths of {least:g} to {MAX_SECONDS:g} s, or none.",
+                "Change it.",
+            )
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,9 @@ class CachedClips:
         identity: of the networks that the cache was made with.
     """
 
-    def __init__(self, cache: Cache, clips: list[tuple[Record, Place]], batch: int, seed: int):
+    def __init__(
+        self, cache: Cache, clips: list[tuple[Record, Place]], batch: int, seed: int, seconds: tuple[float, ...] = ()
+    ):
         self.clips, self.batch, self.seed = clips, batch, seed
         self.identity, self.empty_text = cache.identity, cache.empty_text()
         by_shape = defaultdict(list)
@@ -73,11 +87,33 @@ class CachedClips:
         self.buckets = list(by_shape.values())
         self.weights = torch.tensor([len(bucket) for bucket in self.buckets], dtype=torch.float64)
         self.open_shard = lru_cache(OPEN_SHARDS)(open_shard)
+        self.lengths = [latent_frames(length) for length in seconds]
+        self.long_enough = [[index for index, (record, _) in enumerate(clips) if starts(record.shapes, length)]
+                            for length in self.lengths]
+        if not all(self.long_enough):
+            shortest = min(length for length, found in zip(seconds, self.long_enough) if not found)
+            raise TrainingError(
+                f"No clip of the cache has the {shortest:g} s of data.seconds.", "Expected one for each length at least.",
+                "Leave that length out, or prepare longer clips.",
+            )
 
     def __call__(self, number: int) -> Batch:
         generator = seeded(self.seed, number)
+        if self.lengths:
+            return self.pieces(generator)
         bucket = self.buckets[int(torch.multinomial(self.weights, 1, generator=generator))]
         drawn = [self.read(bucket[at]) for at in _draw(len(bucket), self.batch, generator)]
+        return self.collate(drawn)
+
+    def pieces(self, generator: torch.Generator) -> Batch:
+        """A batch of one of the lengths, each piece from anywhere in a clip."""
+        which = int(torch.randint(len(self.lengths), (), generator=generator))
+        length, candidates = self.lengths[which], self.long_enough[which]
+        drawn = []
+        for at in _draw(len(candidates), self.batch, generator):
+            record, tensors = self.read(candidates[at])
+            segment = int(torch.randint(starts(record.shapes, length), (), generator=generator))
+            drawn.append((record, cut(tensors, segment, length)))
         return self.collate(drawn)
 
     def read(self, index: int) -> tuple[Record, dict[str, Tensor]]:
@@ -116,7 +152,8 @@ def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[
         TrainingError: no cache, one of another DAC-VAE, or too few videos in it to hold out so many.
     """
     cache = open_cache(Path(config.cache))
-    if vae is not None:
+    # Spectral latents are the same for every DAC-VAE of so many channels that was trained towards them.
+    if vae is not None and cache.identity["vae"] != spectral_name(vae.config.latent_channels):
         check_identity(cache, {"vae": vae_digest(vae)})
     videos = sorted({record.video for record, _ in cache.clips.values()})
     if not config.held_out < len(videos):
@@ -132,7 +169,7 @@ def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[
 
 def _clips(cache: Cache, config: FeatureConfig, seed: int, wanted) -> CachedClips:
     clips = sorted((clip for clip in cache.clips.values() if wanted(clip[0])), key=lambda clip: (clip[0].key, clip[0].start))
-    return CachedClips(cache, clips, config.batch, seed)
+    return CachedClips(cache, clips, config.batch, seed, config.seconds)
 
 
 def _draw(count: int, batch: int, generator: torch.Generator) -> list[int]:

@@ -20,6 +20,7 @@ from .loop import Callback, Objective, Source, seeded, train
 from .lora_task import LoRAObjective, LoRARunConfig, load_base
 from .repa import Projector
 from .sounds import split
+from .spectral_encoder import SpectralEncoderObjective
 from .world_sounds import WorldSounds, captions
 
 
@@ -27,7 +28,8 @@ def train_codec(settings: dict, callback: Callback | None) -> Path:
     config = build(CodecConfig, settings)
     _check_device(config.device)
     source, validation = split(config.data, config.model.hop, config.loop.seed)
-    return _train(config, CodecObjective(config), source, validation, settings, callback)
+    objective = SpectralEncoderObjective(config) if config.part == "encoder" else CodecObjective(config)
+    return _train(config, objective, source, validation, settings, callback)
 
 
 def train_encoders(settings: dict, callback: Callback | None) -> Path:

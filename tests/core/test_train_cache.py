@@ -182,7 +182,7 @@ def test_one_video_may_have_several_captions(files, tmp_path):
     captions = {record.caption for record, _ in shards.open_cache(tmp_path / "cache").clips.values()}
     assert captions == {"a tone", "a hum"}
     with pytest.raises(TrainingError, match="clips of 1 videos"):  # so both are trained on or neither
-        split(FeatureConfig(str(tmp_path / "cache"), 1, 2), 0)
+        split(FeatureConfig(str(tmp_path / "cache"), 1, 2, ()), 0)
 
 
 def test_what_was_encoded_before_a_stop_is_kept(world, files, tmp_path):
@@ -374,7 +374,7 @@ def test_text_of_a_batch_is_as_if_encoded_together(built, files):
 def test_pieces_of_a_held_out_video_are_all_held_out(files, tmp_path):
     entries = [one_clip(tmp_path, f"{number}.mp4", 1.6) for number in range(3)]
     build_cache(entries, files, tmp_path / "cache", seconds=0.8)
-    training, validation = split(FeatureConfig(str(tmp_path / "cache"), 1, 2), 0)
+    training, validation = split(FeatureConfig(str(tmp_path / "cache"), 1, 2, ()), 0)
     keys = [{record.key for record, _ in source.clips} for source in (training, validation)]
     assert len(training.clips) == 4 and len(validation.clips) == 2 and not keys[0] & keys[1]
     assert split(FeatureConfig(str(tmp_path / "cache"), 0, 2), 0)[1] is None

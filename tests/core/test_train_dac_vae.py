@@ -23,6 +23,7 @@ from hunyuan_foley_core.train.dac_vae import CodecConfig, CodecObjective, initia
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.sounds import Sounds, scan, split
+from hunyuan_foley_core.train.spectral_encoder import SpectralEncoderObjective
 from hunyuan_foley_core.vae import DACVAE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,7 +119,7 @@ def test_a_frozen_encoder_stays_as_it_was(tmp_path):
     start = tmp_path / "start.safetensors"
     first = CodecObjective(config())
     save_file(first.vae.state_dict(), start)
-    frozen = CodecObjective(config("loop.seed=1", f"start={start}", "freeze_encoder=true"))
+    frozen = CodecObjective(config("loop.seed=1", f"start={start}", "part=decoder"))
     assert set(frozen.phases[0].parameters) == {
         key for key in first.vae.state_dict() if key.startswith(("decoder.", "post_quant_conv."))
     }
@@ -129,6 +130,34 @@ def test_a_frozen_encoder_stays_as_it_was(tmp_path):
     assert torch.equal(frozen.vae.encoder.block[0].weight, first.vae.encoder.block[0].weight)
     with pytest.raises(TrainingError, match="Make the two agree"):
         CodecObjective(config(f"start={start}", "model.latent_channels=6"))
+
+
+def test_an_encoder_learns_to_tell_the_spectrum(tmp_path):
+    chosen = config(
+        "part=encoder", "model.encoder_dim=4", "model.latent_channels=16", "loop.steps=80", "loop.validate_every=40",
+        "loop.save_every=80", "optimiser.learning_rate=0.003",
+    )
+    objective = SpectralEncoderObjective(chosen)
+    assert set(objective.phases[0].parameters) == {
+        key for key in objective.vae.state_dict() if key.startswith(("encoder.", "quant_conv."))
+    }
+    decoder = objective.vae.decoder.model[0].weight.clone()
+    loop.train(objective, lambda number: bursts(0), chosen.loop, tmp_path, settings={}, validation=lambda _: bursts(0))
+    lines = read(tmp_path / "metrics.jsonl")
+    early, late = (line["validation"] for line in lines if "validation" in line)
+    assert early["told"] < late["told"] and 0.3 < late["told"] < 1
+    # The posterior says how far off it is.
+    missed = [line["codec.missed"] for line in lines if "codec.missed" in line][-1]
+    assert late["latent_sigma"] == pytest.approx(math.sqrt(missed), rel=0.6)
+    assert torch.equal(objective.vae.decoder.model[0].weight, decoder)
+    assert list((tmp_path / "previews").rglob("latents.png"))
+    vae = checkpoint.load_vae(checkpoints.found(tmp_path)[-1] / checkpoints.WEIGHTS)
+    assert vae.encode(burst(0)[None])[0].shape == (1, 16, 6)
+
+
+def test_parts_that_there_are_not_are_refused():
+    with pytest.raises(TrainingError, match="part is 'head'.*all, encoder, decoder"):
+        config("part=head")
 
 
 def took_gradient(phase: loop.Phase) -> bool:
