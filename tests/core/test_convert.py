@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -230,35 +231,33 @@ def test_a_kill_leaves_nothing_under_the_name(source, target):
         load_transformer(target)
 
 
-# In a process of its own: what it holds at most, beyond what it holds after converting a small file.
+# In a process of its own. Not getrusage: its peak begins with that of the process that started this one.
 PEAK = """
-import resource, sys
+import sys
+from pathlib import Path
 from hunyuan_foley_core import tensor_file
 from hunyuan_foley_core.convert import convert
 tensor_file.BYTES_AT_ONCE = 8 * 2**20
-peaks = []
 for source in sys.argv[2:]:
     convert(source, sys.argv[1], "fp16")
-    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-print(*peaks)
+    print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 def test_memory_does_not_grow_with_the_file(target, tmp_path):
     sources = []
-    for name, count in (("small", 4), ("large", 24)):
+    for count in (4, 24):
         tensors = {f"quantizer.{index}": torch.full((2**20,), float(index)) for index in range(count)}
         tensors["post_quant_conv.weight"] = torch.zeros(8, 8, 1)
-        save_file(tensors, tmp_path / f"{name}.safetensors")
-        torch.save(tensors, tmp_path / f"{name}.pth")
-        sources += [tmp_path / f"{name}.safetensors", tmp_path / f"{name}.pth"]
-    order = sorted(sources, key=lambda path: path.stat().st_size)
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(target), *map(str, order)], cwd=cli.small_model.FOLDER.parent, capture_output=True, text=True
-    )
+        sources += [tmp_path / f"{count}.safetensors", tmp_path / f"{count}.pth"]
+        save_file(tensors, sources[-2])
+        torch.save(tensors, sources[-1])
+    command = [sys.executable, "-c", PEAK, str(target), *map(str, sources)]
+    done = subprocess.run(command, cwd=cli.small_model.FOLDER.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    peaks = [float(peak) for peak in done.stdout.split()]
-    assert peaks[-1] - peaks[1] < 40, peaks  # MiB, for files of 96 MiB
+    peaks = [int(peak) / 1024 for peak in done.stdout.split()]
+    assert peaks[-1] - peaks[1] < 40, peaks  # MiB; the larger files have 96
 
 
 def test_the_command_line_converts(source, target, capsys):
