@@ -90,6 +90,7 @@ def nodes(comfy):
         model=load("nodes.comfy_model"), loading=load("nodes.load_model"), cache=load("nodes.prepared_cache"),
         vae=load("nodes.comfy_vae"), sampler=load("nodes.sampler"), folders=load("nodes.folders"), errors=load("hunyuan_foley_core.errors"),
         guidance=load("nodes.guidance"), sampling=load("hunyuan_foley_core.sampling"), checkpoint=load("hunyuan_foley_core.checkpoint"),
+        convert=load("hunyuan_foley_core.convert"),
         small=load("hunyuan_foley_core.small_model"), lora=load("hunyuan_foley_core.lora"), training=load("hunyuan_foley_core.train.lora"),
     )
 
