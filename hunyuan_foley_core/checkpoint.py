@@ -281,8 +281,7 @@ def build(
     needed = extract(component, tensors, name)
     if component is VAE:
         needed = fold_weight_norm(needed)
-    if dtype is not None:
-        needed = quantization.unscaled(needed, dtype)
+    needed = quantization.held_by(device, needed, name) if dtype is None else quantization.unscaled(needed, dtype)
     module = skeleton(component, needed, config, name=name, ops=ops)
     module.load_state_dict(needed, strict=True, assign=True)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)

@@ -7,6 +7,7 @@ In here it is `<layer>.weight` and `<layer>.weight_scale`, a float32 scalar, and
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -25,6 +26,11 @@ INPUT_SCALES = (".input_scale", ".scale_input")  # for products in fp8; ours are
 HEADER = "_quantization_metadata"
 # A second scale belongs to formats of 4 bits.
 MARKS = (SCALE, LAYER_MARK, OLD_SCALE, *INPUT_SCALES, ".weight_scale_2")
+
+
+DEVICES_WITHOUT_FP8 = ("mps",)
+
+logger = logging.getLogger(__name__)
 
 
 def serves(key: str, ndim: int, scaled: bool = False) -> bool:
@@ -202,3 +208,15 @@ def unscaled(tensors: StateDict, dtype: torch.dtype) -> StateDict:
         elif not key.endswith(SCALE):
             result[key] = value
     return result
+
+
+def held_by(device: torch.device | str, tensors: StateDict, name: str) -> StateDict:
+    """The tensors of `normalise` in types that a device can hold: bf16 for fp8 where it has none, said in the log."""
+    is_fp8 = {key for key, value in tensors.items() if value.dtype in FP8}
+    if torch.device(device).type not in DEVICES_WITHOUT_FP8 or not is_fp8:
+        return tensors
+    logger.warning("%s is kept in bf16: the device %s cannot hold fp8.", name, device)
+    return {
+        key: value.to(torch.bfloat16) if key in is_fp8 else value
+        for key, value in unscaled(tensors, torch.bfloat16).items()
+    }

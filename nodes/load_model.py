@@ -95,29 +95,52 @@ def _choose_storage(tensors: Tensors, chosen: torch.dtype | None, name: str) -> 
     """What to do with a file's tensors on this device.
 
     Without a choice, two bytes or less stay as in the file, on a CPU too; only float32 is left to ComfyUI's rule. fp8
-    is never made another fp8. A file that happens to be float16 is not computed in float16: that is for those who
-    choose it.
+    is never made another fp8.
     """
-    management, supported = comfy.model_management, FoleyModelConfig.supported_inference_dtypes
-    device = management.get_torch_device()
     fp8 = next((value.dtype for value in tensors.values() if value.dtype in quantization.FP8), None)
     if fp8 is not None and chosen in quantization.FP8:
         if chosen != fp8:
             _say_once(f"{name} holds {_short(fp8)} and stays as it is: {_short(chosen)} would round it a second time.")
         chosen = None
-    stored = cast = chosen or fp8 or comfy.utils.weight_dtype(tensors)
-    if stored == torch.float32:
-        parameters = comfy.utils.calculate_parameters(tensors)
-        stored = cast = management.unet_dtype(model_params=parameters, supported_dtypes=supported, weight_dtype=stored)
-    elif chosen is None and fp8 is not None:
-        cast = None
-    if not management.supports_cast(device, stored):
-        stored = cast = next(dtype for dtype in (torch.bfloat16, torch.float16) if management.supports_cast(device, dtype))
-        _say_once(f"{name} is kept in {_short(stored)}: this device cannot hold {_short(chosen or fp8)}.")
-    computed = management.unet_manual_cast(None if chosen is None and stored == torch.float16 else stored, device, supported)
+    cast = chosen or (None if fp8 is not None else _default_dtype(tensors))
+    cast = _nearest(cast, cast or fp8, name)
+    is_scaled = cast is None and bool(quantization.scaled_layers(tensors))
+    return Storage(cast or fp8, cast, _computed(cast or fp8, chosen), is_scaled)
+
+
+def _default_dtype(tensors: Tensors) -> torch.dtype:
+    stored = comfy.utils.weight_dtype(tensors)
+    if stored != torch.float32:
+        return stored
+    return comfy.model_management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(tensors),
+        supported_dtypes=FoleyModelConfig.supported_inference_dtypes, weight_dtype=stored,
+    )
+
+
+def _nearest(cast: torch.dtype | None, stored: torch.dtype, name: str) -> torch.dtype | None:
+    """`cast`, or the nearest to `stored` that this device can hold: Apple's have no fp8, DirectML no bf16."""
+    management = comfy.model_management
+    device = management.get_torch_device()
+    if management.supports_cast(device, stored):
+        return cast
+    nearest = next(dtype for dtype in (torch.bfloat16, torch.float16) if management.supports_cast(device, dtype))
+    _say_once(f"{name} is kept in {_short(nearest)}: this device cannot hold {_short(stored)}.")
+    return nearest
+
+
+def _computed(stored: torch.dtype, chosen: torch.dtype | None) -> torch.dtype | None:
+    """What to compute in; None: as stored. A file that happens to be float16 is not computed in float16: that is for
+    those who choose it.
+    """
+    management = comfy.model_management
+    like = None if chosen is None and stored == torch.float16 else stored
+    computed = management.unet_manual_cast(
+        like, management.get_torch_device(), FoleyModelConfig.supported_inference_dtypes
+    )
     if chosen == torch.float16 and computed is not None:
         _say_once(f"Weights in float16 are computed in {_short(computed)}: this device has no fast float16.")
-    return Storage(stored, cast, computed, scaled=cast is None and bool(quantization.scaled_layers(tensors)))
+    return computed
 
 
 def _short(dtype: torch.dtype) -> str:

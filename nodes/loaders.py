@@ -69,8 +69,9 @@ class FoleyLoadModel(io.ComfyNode):
                 io.Combo.Input(
                     "weight_dtype", options=list(WEIGHT_DTYPES), default="default",
                     tooltip="How the weights are kept in memory. default: as in the file (XXL in bf16: 10.3 GB, XL: "
-                    "5.8 GB). fp8 takes half of bf16 and changes the sound a little. fp16 also computes in fp16 where "
-                    "the GPU can; the others compute in bf16, or in fp32 on a CPU or a GPU without bf16.",
+                    "5.8 GB). fp8 takes half of bf16 and changes the sound a little; a file in fp8, with scales or "
+                    "without, stays as it is. fp16 also computes in fp16 where the GPU can; the others compute in bf16, "
+                    "or in fp32 on a CPU or a GPU without bf16.",
                 ),
             ],
             outputs=[io.Model.Output()],

@@ -227,3 +227,14 @@ def test_a_lora_is_merged_into_scaled_layers(tmp_path, scaled):
 def test_a_lora_knows_its_model_in_fp8(tmp_path, scaled):
     transformer = load_transformer(written(tmp_path / "scaled.safetensors", *as_header(scaled)))
     assert lora.fingerprint(transformer) == lora.fingerprint(load_transformer(weights("mmdit")))
+
+
+def test_a_device_without_fp8_gets_bf16(tmp_path, scaled, caplog):
+    tensors = read_state_dict(written(tmp_path / "scaled.safetensors", *as_header(scaled)))[0]
+    tensors = quantization.normalise(tensors | {"single_blocks.0.linear1.weight": torch.ones(4, 4, 3).to(E4M3)}, "It")
+    assert quantization.held_by("cpu", tensors, "It") is tensors and not caplog.text
+    held = quantization.held_by("mps", tensors, "It")
+    assert not any(value.dtype == E4M3 or key.endswith("scale") for key, value in held.items())
+    expected = quantization.dequantize(scaled[LAYER + ".weight"], scaled[LAYER + ".weight_scale"]).bfloat16()
+    assert torch.equal(held[LAYER + ".weight"], expected)
+    assert "It is kept in bf16: the device mps cannot hold fp8" in caplog.text
