@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .model import FoleyTransformer, PreparedConditions
+from .model import FoleyTransformer, PreparedConditions, different_samples
 from .timing import ClipTiming
 
 TIMESTEP_SCALE = 1000.0
@@ -83,8 +83,11 @@ def _batched(name: str, features: Tensor, batch: int, like: Tensor) -> Tensor:
 def prepare_generation(
     transformer: FoleyTransformer, noise: Tensor, text: Tensor, negative_text: Tensor | None,
     visual: Tensor | None, sync: Tensor | None,
-) -> PreparedConditions:
-    """Conditions for the batch [unconditional, conditional], or for the conditional half when `negative_text` is None."""
+) -> tuple[PreparedConditions, PreparedConditions]:
+    """Conditions for the batch [unconditional, conditional], and for its conditional half.
+
+    The two are the same when `negative_text` is None. Sounds of equal conditions share the work.
+    """
     batch, _, latent_frames = noise.shape
     counts = ClipTiming.from_latent_frames(latent_frames)
     empty_visual = transformer.empty_visual(counts.visual_tokens if visual is None else visual.shape[1])
@@ -102,7 +105,10 @@ def prepare_generation(
     def join(name: str, parts: list[Tensor]) -> Tensor:
         return torch.cat([_batched(name, part, batch, noise) for part in parts])
 
-    return transformer.prepare(join("text", texts), join("visual", visuals), join("sync", syncs), latent_frames)
+    features = join("text", texts), join("visual", visuals), join("sync", syncs)
+    first, samples = different_samples(*features)
+    prepared = transformer.prepare(*(tensor[first] for tensor in features), latent_frames)
+    return prepared.of_samples(samples), prepared.of_samples(samples[-batch:])
 
 
 @torch.inference_mode()
@@ -147,15 +153,16 @@ def sample(
         negative_text is not None and guidance_scale > 1 and is_guided(sigma, guidance_interval)
         for sigma in sigmas[:-1].tolist()
     ]
-    prepared = prepare_generation(transformer, noise, text, negative_text if any(guidance) else None, visual, sync)
-    conditional = prepared.of_samples(slice(-len(noise), None))
+    both, conditional = prepare_generation(
+        transformer, noise, text, negative_text if any(guidance) else None, visual, sync
+    )
     sigmas, latents = sigmas.to(noise.device), noise.float()
     for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         model_input = latents.to(noise.dtype)
         if guidance[step]:
             model_input = torch.cat((model_input, model_input))
         velocity = transformer.denoise(
-            model_input, (sigma * TIMESTEP_SCALE).expand(len(model_input)), prepared if guidance[step] else conditional
+            model_input, (sigma * TIMESTEP_SCALE).expand(len(model_input)), both if guidance[step] else conditional
         ).float()
         velocity = guided(velocity, guidance_scale) if guidance[step] else velocity
         latents = euler_step(latents, velocity, sigma, next_sigma)

@@ -11,9 +11,10 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 
 from ..hunyuan_foley_core.config import TransformerConfig
 from ..hunyuan_foley_core.errors import InputError
-from ..hunyuan_foley_core.model import FoleyTransformer
+from ..hunyuan_foley_core.model import FoleyTransformer, different_samples
 from ..hunyuan_foley_core.timing import ClipTiming
-from .prepared_cache import CACHE_KEY, PREPARED_KEY
+from .block_caller import BlockCaller, free, is_compiled, kept_out
+from .prepared_cache import CACHE_KEY
 from .scaled_fp8 import loads_onto_meta
 
 # What Encode Text adds to a CONDITIONING beside the text itself.
@@ -40,27 +41,38 @@ class FoleyDiffusionModel(FoleyTransformer):
         super().__init__(TransformerConfig(**unet_config), ops=operations, dtype=dtype, device=device)
         self.dtype = dtype
 
+    @kept_out
     def forward(
         self, x, timestep, context=None, visual=None, sync=None, control=None, transformer_options={}, **kwargs
     ):
         """Velocity [B, C, L]; every argument in compute dtype and on the compute device."""
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        if not wrappers:
+            return self._forward(x, timestep, context, visual, sync, control, transformer_options, **kwargs)
         executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         # EasyCache looks for transformer_options in the last place.
         return executor.execute(x, timestep, context, visual, sync, control, transformer_options, **kwargs)
 
+    @kept_out
     def _forward(
-        self, x, timestep, context=None, visual=None, sync=None, control=None, transformer_options={}, **kwargs
+        self, x, timestep, context=None, visual=None, sync=None, control=None, transformer_options={}, prepared=None,
+        compiled=False, **kwargs,
     ):
-        prepared = transformer_options.get(PREPARED_KEY)
+        if compiled:
+            free(x, {0, 2})
+            free(timestep, {0})
         if prepared is None:
             prepared = self.prepare(context, visual, sync, x.shape[-1])
         return self.denoise(
             x, timestep, prepared,
-            attention=_attention(transformer_options), call_block=_block_caller(transformer_options),
+            attention=_attention(transformer_options), call_block=BlockCaller(transformer_options, compiled),
         )
 
+    # The core's, but not to be compiled in one piece.
+    denoise = kept_out(FoleyTransformer.denoise)
 
+
+@kept_out
 def _attention(transformer_options):
     """ComfyUI's attention of choice, open to the overrides that nodes put into `transformer_options`."""
 
@@ -70,28 +82,6 @@ def _attention(transformer_options):
         )
 
     return attention
-
-
-def _block_caller(transformer_options):
-    """Lets nodes replace blocks, in the manner of ComfyUI's video models: `img` is the audio, `txt` the visual."""
-    replacements = transformer_options.get("patches_replace", {}).get("dit", {})
-
-    def call_block(kind, index, block, *inputs):
-        replace = replacements.get((kind, index))
-        if replace is None:
-            return block(*inputs)
-        streams = ("img", "txt") if kind == "double_block" else ("img",)
-        names = (*streams, "vec")
-
-        def original_block(args):
-            outputs = block(*(args[name] for name in names), *inputs[len(names):])
-            return dict(zip(streams, outputs if len(streams) > 1 else (outputs,)))
-
-        args = {**dict(zip(names, inputs)), "transformer_options": transformer_options}
-        outputs = replace(args, {"original_block": original_block})
-        return tuple(outputs[name] for name in streams) if len(streams) > 1 else outputs["img"]
-
-    return call_block
 
 
 class FoleyModel(comfy.model_base.BaseModel):
@@ -145,16 +135,21 @@ class FoleyModel(comfy.model_base.BaseModel):
         """Looks up or computes what no step changes, outside of what TorchCompileModel compiles."""
         dtype = self.manual_cast_dtype or self.get_dtype()
         c_crossattn, visual, sync = (tensor.to(x.device, dtype) for tensor in (c_crossattn, visual, sync))
-        cache = transformer_options.get(CACHE_KEY)
-        if cache is not None and self._weights_are_constant():
-            frames, prepare = x.shape[-1], self.diffusion_model.prepare
-            prepared = cache.get(
-                (sync, visual, c_crossattn), frames, lambda: prepare(c_crossattn, visual, sync, frames)
-            )
-            transformer_options = {**transformer_options, PREPARED_KEY: prepared}
+        cache, features, frames = transformer_options.get(CACHE_KEY), (c_crossattn, visual, sync), x.shape[-1]
+        # Not among the options, where TorchCompileModel of newer versions does not look for changed shapes.
+        prepared = None
+        if cache is not None and self._weights_are_constant() and bool((t == t[0]).all()):
+            prepared = cache.get(features, frames, lambda: self._prepare(features, frames))
         return super()._apply_model(
-            x, t, c_concat, c_crossattn, control, transformer_options, visual=visual, sync=sync, **kwargs
+            x, t, c_concat, c_crossattn, control, transformer_options,
+            visual=visual, sync=sync, prepared=prepared, compiled=is_compiled(self.diffusion_model), **kwargs,
         )
+
+    def _prepare(self, features, frames):
+        """Conditions for steps that take the whole batch to one noise level; equal samples share the work."""
+        first, samples = different_samples(*features)
+        prepared = self.diffusion_model.prepare(*(tensor[first] for tensor in features), frames)
+        return prepared.of_samples(samples)
 
     def _weights_are_constant(self) -> bool:
         """Whether no step changes the weights: no training, and no LoRA hooks with their schedules."""

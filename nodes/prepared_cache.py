@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 CACHE_KEY = "foley_prepared_cache"
-PREPARED_KEY = "foley_prepared"
 
 # Distinct batches of conditions within one step: a few without, one per window with context windows.
 MAX_ENTRIES = 16

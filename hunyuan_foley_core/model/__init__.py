@@ -1,5 +1,6 @@
 """The diffusion transformer."""
 
+from .repetition import different_samples
 from .transformer import FoleyTransformer, PreparedConditions
 
-__all__ = ["FoleyTransformer", "PreparedConditions"]
+__all__ = ["FoleyTransformer", "PreparedConditions", "different_samples"]

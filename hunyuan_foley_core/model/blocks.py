@@ -60,7 +60,7 @@ class MultimodalBlock(nn.Module):
         """Keys and values of the projected text [B, T, D], each [B, H, T, K]; they do not change over the steps."""
         k, v = split_heads(self.text_cross_kv(text), self.num_heads, 2)
         k = rotate(self.text_cross_k_norm(k), table)
-        return k.transpose(1, 2), v.transpose(1, 2)
+        return k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()
 
     def joint_attention(
         self, audio: Tensor, visual: Tensor, table: Rotation, order: Tensor | None, attention: Attention
@@ -124,8 +124,8 @@ class MultimodalBlock(nn.Module):
 class UnimodalBlock(nn.Module):
     """Audio alone, modulated per token by time and sync features; convolutions in place of linear layers.
 
-    Latent frames share sync tokens, so the modulation is computed once per sync token (24 a second, not 50) and then
-    handed to the frames.
+    Latent frames share sync tokens, so the modulation is computed once per different sync token (24 a second at most,
+    not 50) and then handed to the frames.
     """
 
     def __init__(self, config: TransformerConfig, ops, **factory):
@@ -150,8 +150,9 @@ class UnimodalBlock(nn.Module):
     def forward(
         self, audio: Tensor, activated: Tensor, sync_order: Tensor, table: Rotation, attention: Attention
     ) -> Tensor:
-        """audio [B, L, D], activated = silu(sync + time) [B, S, D], sync_order the sync token of each frame [L]."""
-        modulation = (part.index_select(1, sync_order) for part in self.modulation(activated))
+        """audio [B, L, D], activated = silu(sync + time) [U, D], sync_order which of these each frame has [B, L]."""
+        order = sync_order.flatten()
+        modulation = (part.index_select(0, order).view_as(audio) for part in self.modulation(activated))
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
         update = self.self_attention(modulate(self.norm1(audio), shift1, scale1), table, attention)
         audio = gated(audio, gate1, update)

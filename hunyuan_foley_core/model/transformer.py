@@ -17,6 +17,7 @@ from ..config import TransformerConfig
 from ..errors import InputError
 from .blocks import MultimodalBlock, UnimodalBlock
 from .layers import Attention, ConvMLP, FinalLayer, SwiGLU, TextProjection, TimestepEmbedder, torch_attention
+from .repetition import different_tokens
 from .rope import Rotations, interleaved_visual, nearest_indices, rotation
 
 CallBlock = Callable[..., Any]  # (kind, index, block, *inputs) -> what the block returns
@@ -30,8 +31,9 @@ class PreparedConditions:
         text: per multimodal block, keys and values [B, H, T, K].
         visual: projected visual tokens [B, V, D].
         sync: projected sync tokens, brought to the latent's length [B, L, D].
-        sync_tokens: the same before that [B, S, D].
-        sync_order: which sync token each latent frame got [L].
+        sync_tokens: the projected sync tokens [U, D], each different one once.
+        sync_order: which of them each latent frame of each sample got [B, L].
+        sync_samples: whose time goes with each of them [U]; None: all samples are at the same time.
         rotations: RoPE tables.
     """
 
@@ -40,13 +42,21 @@ class PreparedConditions:
     sync: Tensor
     sync_tokens: Tensor
     sync_order: Tensor
+    sync_samples: Tensor | None
     rotations: Rotations
 
-    def of_samples(self, samples: slice) -> "PreparedConditions":
-        """The conditions of some of the batch's samples, without copies."""
+    def of_samples(self, samples: list[int]) -> "PreparedConditions":
+        """The conditions of some samples, any of them several times, for steps that take all to the same time.
+
+        Samples with the same conditions then share the sync tokens, and with them the unimodal blocks' modulation.
+        """
+        shared = replace(self, sync_samples=None)
+        if samples == list(range(len(self.visual))):
+            return shared
+        rows = torch.tensor(samples, device=self.visual.device)
         return replace(
-            self, text=tuple((keys[samples], values[samples]) for keys, values in self.text),
-            visual=self.visual[samples], sync=self.sync[samples], sync_tokens=self.sync_tokens[samples],
+            shared, text=tuple((keys[rows], values[rows]) for keys, values in self.text),
+            visual=self.visual[rows], sync=self.sync[rows], sync_order=self.sync_order[rows],
         )
 
 
@@ -103,12 +113,18 @@ class FoleyTransformer(nn.Module):
         """The learned stand-in for absent sync features, [1, tokens, sync_dim]."""
         return self.empty_sync_feat[None].expand(1, tokens, -1)
 
-    def project_sync(self, sync: Tensor) -> Tensor:
-        """Sync features [B, S, sync_dim] -> [B, S, D]."""
-        per_segment = self.config.sync_tokens_per_segment
-        segments = rearrange(sync, "B (N P) C -> B N P C", P=per_segment) + self.sync_pos_emb.to(sync)
+    def project_sync(self, sync: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Projects sync features [B, S, sync_dim].
+
+        Returns:
+            The different tokens [U, D], the sample that each belongs to [U], and where they stand [B, S].
+        """
+        segments = rearrange(sync, "B (N P) C -> B N P C", P=self.config.sync_tokens_per_segment)
+        tokens = rearrange(segments + self.sync_pos_emb.to(sync), "B N P C -> B (N P) C")
+        first, order = different_tokens(tokens)
         # The convolutions leave channels before tokens; every block multiplies by this again, and rows are faster.
-        return self.sync_in(rearrange(segments, "B N P C -> B (N P) C")).contiguous()
+        projected = self.sync_in(tokens.flatten(0, 1)[None, first])[0].contiguous()
+        return projected, first // sync.shape[1], order
 
     def rotations(self, visual_tokens: int, latent_frames: int, device: torch.device | str) -> Rotations:
         head_dim = self.config.head_dim
@@ -135,14 +151,15 @@ class FoleyTransformer(nn.Module):
         self.check_conditions(text, visual, sync)
         table = rotation(torch.arange(text.shape[1], device=text.device), self.config.head_dim)
         projected_text = self.cond_in(text)
-        sync_tokens = self.project_sync(sync)
-        sync_order = nearest_indices(sync.shape[1], latent_frames, sync.device)
+        sync_tokens, sync_samples, places = self.project_sync(sync)
+        sync_order = places[:, nearest_indices(sync.shape[1], latent_frames, sync.device)]
         return PreparedConditions(
             text=tuple(block.text_keys_values(projected_text, table) for block in self.triple_blocks),
             visual=self.visual_proj(visual),
-            sync=sync_tokens[:, sync_order],
+            sync=sync_tokens[sync_order],
             sync_tokens=sync_tokens,
             sync_order=sync_order,
+            sync_samples=sync_samples,
             rotations=self.rotations(visual.shape[1], latent_frames, visual.device),
         )
 
@@ -164,15 +181,16 @@ class FoleyTransformer(nn.Module):
                 host can skip or replace blocks.
         """
         tables = prepared.rotations
-        time = self.time_in(timestep, latents.dtype)[:, None]
+        time = self.time_in(timestep, latents.dtype)
         audio = self.audio_embedder(latents) + prepared.sync
         visual = prepared.visual
 
-        activated = F.silu(time)
+        activated = F.silu(time)[:, None]
         for index, (block, text) in enumerate(zip(self.triple_blocks, prepared.text)):
             audio, visual = call_block("double_block", index, block, audio, visual, activated, text, tables, attention)
 
-        activated = F.silu(prepared.sync_tokens + time)
+        token_time = time[:1] if prepared.sync_samples is None else time[prepared.sync_samples]
+        activated = F.silu(prepared.sync_tokens + token_time)
         for index, block in enumerate(self.single_blocks):
             audio = call_block(
                 "single_block", index, block, audio, activated, prepared.sync_order, tables.audio, attention
