@@ -31,7 +31,7 @@ class FeatureConfig:
         held_out: how many videos are kept for validation, with all their clips.
         batch: clips in a batch.
         seconds: lengths of the pieces that training sees, drawn evenly; clips are cut where a sync segment begins, so that
-            one clip shows its events at many places. Empty: clips as they are.
+            one clip shows its events at many places. Empty: clips as they are, which validation always has.
     """
 
     cache: str
@@ -163,13 +163,13 @@ def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[
         )
     order = torch.randperm(len(videos), generator=seeded(seed)).tolist()
     held_out = {videos[index] for index in order[: config.held_out]}
-    training = _clips(cache, config, seed, lambda record: record.video not in held_out)
-    return training, _clips(cache, config, seed, lambda record: record.video in held_out) if held_out else None
-
-
-def _clips(cache: Cache, config: FeatureConfig, seed: int, wanted) -> CachedClips:
-    clips = sorted((clip for clip in cache.clips.values() if wanted(clip[0])), key=lambda clip: (clip[0].key, clip[0].start))
-    return CachedClips(cache, clips, config.batch, seed, config.seconds)
+    clips = sorted(cache.clips.values(), key=lambda clip: (clip[0].key, clip[0].start))
+    training = [clip for clip in clips if clip[0].video not in held_out]
+    validation = [clip for clip in clips if clip[0].video in held_out]
+    return (
+        CachedClips(cache, training, config.batch, seed, config.seconds),
+        CachedClips(cache, validation, config.batch, seed) if validation else None,
+    )
 
 
 def _draw(count: int, batch: int, generator: torch.Generator) -> list[int]:
