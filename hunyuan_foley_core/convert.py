@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from . import quantization, tensor_file
-from .checkpoint import TRANSFORMER, Component, extract, identify, read_state_dict
+from .checkpoint import TRANSFORMER, Component, extract, identify, read_state_dict, skeleton
 from .errors import CheckpointError
 from .tensor_file import Entry
 
@@ -77,7 +77,7 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None, ad
             f"{source.name} holds none of the five networks of HunyuanVideo-Foley.",
             "Expected the transformer, the DAC-VAE, Synchformer, SigLIP2 or CLAP.",
         )
-    plan = _plan(component, tensors, dtype, source.name)
+    plan = _plan(component, tensors, config, dtype, source.name)
     del tensors  # and with them what is mapped of the file
     entries = _entries(plan)
     metadata = _metadata(source, component, config, dtype, plan)
@@ -109,8 +109,8 @@ def _no_room(target: Path, why: str) -> CheckpointError:
     )
 
 
-def _plan(component: Component, tensors: Mapping[str, Tensor], dtype: str | None, name: str) -> Plan:
-    """What becomes of each tensor; CheckpointError where the type does not suit the file."""
+def _plan(component: Component, tensors: Mapping[str, Tensor], config: dict, dtype: str | None, name: str) -> Plan:
+    """What becomes of each tensor; CheckpointError where the type does not suit the file, or the file is not whole."""
     if dtype in FP8 and component is not TRANSFORMER:
         raise CheckpointError(
             f"{name} holds the {component.title}.", "fp8 is for the transformer alone; the others are small and need more.",
@@ -125,6 +125,7 @@ def _plan(component: Component, tensors: Mapping[str, Tensor], dtype: str | None
     sources = {id(value): key for key, value in tensors.items()}
     needed = extract(component, dict(tensors), name)
     _check_not_fp8(needed, dtype, name)
+    skeleton(component, needed, config, name=name)
     return {
         key: _transformer_piece(key, value, sources[id(value)], needed.get(_scale_key(key)), dtype)
         for key, value in needed.items() if not key.endswith(quantization.SCALE)

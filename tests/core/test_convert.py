@@ -150,6 +150,15 @@ def test_values_that_the_type_cannot_hold_are_named(source, target, dtype, key, 
     assert nothing_left(target.parent, "source.safetensors", "changed.safetensors")
 
 
+def test_an_incomplete_source_is_refused(source, target):
+    tensors = load_file(source)
+    del tensors[EMBEDDER]
+    save_file(tensors, source)
+    with pytest.raises(CheckpointError, match="time_in.mlp.0.weight"):
+        convert.convert(source, target, "fp8_e4m3fn")
+    assert not target.exists()
+
+
 def test_the_source_is_never_the_target(source):
     before, link = source.read_bytes(), source.with_name("link.safetensors")
     link.symlink_to(source)
