@@ -1,0 +1,79 @@
+"""ComfyUI's TorchCompileModel on our MODEL, with a backend that counts graphs instead of making code."""
+
+import pytest
+import torch
+
+from tests.core.parity import relative_error
+
+KINDS = 5  # time, latents in, multimodal block, unimodal block, latents out
+
+
+@pytest.fixture
+def compiled(comfy, nodes, patcher, monkeypatch):
+    """The model behind the node's own function; `compiled.graphs` lists what was compiled."""
+    import torch._dynamo as dynamo
+    from comfy.ldm.modules.attention import attention_pytorch
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    # The attention that ComfyUI prefers on a CPU asks the system for free memory, which no compiler can follow.
+    monkeypatch.setattr(nodes.model, "optimized_attention", attention_pytorch)
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    model = patcher.clone()
+    set_torch_compile_wrapper(model=model, backend=backend)
+    model.graphs = graphs
+    yield model
+    assert not dynamo.utils.counters["graph_break"]
+    dynamo.reset()
+
+
+@pytest.fixture
+def sample(comfy, nodes):
+    """`sample(model, frames, batch, text_tokens, cfg)`: a run with features of its own, the same for the same sizes."""
+    keys = nodes.model
+
+    def sample(model, frames, batch=1, text_tokens=12, cfg=4.5):
+        generator, counts = torch.Generator().manual_seed(0), keys.ClipTiming.from_latent_frames(frames)
+
+        def normal(tokens):
+            return torch.randn(1, tokens, 128, generator=generator)
+
+        lengths = {keys.LENGTHS_KEY: (counts.visual_tokens, counts.sync_tokens)}
+        seen = {keys.VISUAL_KEY: normal(counts.visual_tokens), keys.SYNC_KEY: normal(counts.sync_tokens)}
+        noise = torch.randn(batch, 128, frames, generator=generator)
+        with torch.inference_mode():
+            return comfy.sample.sample(
+                model, noise, 2, cfg, "euler", "simple", [[normal(text_tokens), {**lengths, **seen}]],
+                [[normal(text_tokens), lengths]], torch.zeros_like(noise), seed=1, disable_pbar=True,
+            )
+
+    return sample
+
+
+def test_each_kind_of_block_is_compiled_once_for_all_lengths_and_batches(compiled, sample, patcher):
+    for sizes in (dict(frames=200), dict(frames=600, batch=4, text_tokens=20), dict(frames=107, batch=2, text_tokens=9)):
+        result = sample(compiled, **sizes)
+        assert len(compiled.graphs) == KINDS, sizes
+        assert relative_error(result, sample(patcher, **sizes)) < 1e-6
+    # Without guidance one sound is a batch of one, which is a compilation of its own.
+    sample(compiled, frames=200, cfg=1.0)
+    sample(compiled, frames=400, text_tokens=13, cfg=1.0)
+    assert len(compiled.graphs) == 2 * KINDS
+
+
+def test_replaced_blocks_do_not_break_it(compiled, sample, patcher):
+    def replace(model):
+        model = model.clone()
+        model.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 1)
+        model.set_model_patch_replace(lambda args, extra: args, "dit", "single_block", 0)
+        return model
+
+    replaced = sample(replace(compiled), frames=100)
+    assert relative_error(replaced, sample(replace(patcher), frames=100)) < 1e-6
+    assert len(compiled.graphs) == KINDS + 1  # the replaced block, with what replaces it
