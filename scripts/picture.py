@@ -41,7 +41,7 @@ def draw(
     height = MARGIN_TOP + sum(part.height for part in parts) + GAP * (len(parts) - 1) + MARGIN_BOTTOM
     canvas = Image.new("RGB", (WIDTH, height), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
-    pen.text((MARGIN_LEFT, MARGIN_TOP // 2), title, fill=INK, font=_font(18), anchor="lm")
+    pen.text((MARGIN_LEFT, MARGIN_TOP // 2), title, fill=INK, font=font(18), anchor="lm")
     tops = []
     for part in parts:
         tops.append(tops[-1] + parts[len(tops) - 1].height + GAP if tops else MARGIN_TOP)
@@ -117,14 +117,14 @@ def _columns(sample_rate: int, seconds: float) -> np.ndarray:
 def _label_wave(pen: ImageDraw.ImageDraw, top: int) -> None:
     for share, text in ((0.0, "1"), (0.5, "0"), (1.0, "-1")):
         y = top + share * (WAVE_HEIGHT - 1)
-        pen.text((MARGIN_LEFT - 8, y), text, fill=INK, font=_font(14), anchor="rm")
+        pen.text((MARGIN_LEFT - 8, y), text, fill=INK, font=font(14), anchor="rm")
 
 
 def _label_frequencies(pen: ImageDraw.ImageDraw, top: int, sample_rate: int) -> None:
     octaves = np.log(sample_rate / 2 / LOWEST_HZ)
     for frequency, text in FREQUENCY_LABELS.items():
         y = top + np.log(sample_rate / 2 / frequency) / octaves * (SPECTRUM_HEIGHT - 1)
-        pen.text((MARGIN_LEFT - 8, y), text, fill=INK, font=_font(14), anchor="rm")
+        pen.text((MARGIN_LEFT - 8, y), text, fill=INK, font=font(14), anchor="rm")
         pen.line([(MARGIN_LEFT - 6, y), (MARGIN_LEFT - 1, y)], fill=INK)
 
 
@@ -132,7 +132,7 @@ def _label_times(pen: ImageDraw.ImageDraw, top: int, seconds: float) -> None:
     for time in _ticks(seconds):
         x = MARGIN_LEFT + time / seconds * PLOT_WIDTH
         pen.line([(x, top), (x, top + 5)], fill=INK)
-        pen.text((x, top + 8), f"{time:g} s", fill=INK, font=_font(14), anchor="ma")
+        pen.text((x, top + 8), f"{time:g} s", fill=INK, font=font(14), anchor="ma")
 
 
 def _ticks(seconds: float) -> list[float]:
@@ -141,5 +141,5 @@ def _ticks(seconds: float) -> list[float]:
     return [count * interval for count in range(int(seconds / interval + 1e-6) + 1)]
 
 
-def _font(size: int):
+def font(size: int):
     return ImageFont.load_default(size=size)

@@ -2,9 +2,8 @@
 and its modules and ours inside this process.
 """
 
-import importlib.util
+import importlib
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,25 +58,13 @@ def server(comfyui, base):
 @pytest.fixture(scope="module")
 def comfy(comfyui, base):
     """ComfyUI's own modules, on the CPU, with the shared base directory. `pack` is ours, loaded by path as ComfyUI does."""
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
-    sys.path.insert(0, str(comfyui))
-    try:
-        import comfy.options
+    import comfy_inside
 
-        comfy.options.enable_args_parsing()
-        import comfy.model_management
-        import comfy.sample
-        import comfy.sd
-    finally:
-        sys.argv = arguments
-    spec = importlib.util.spec_from_file_location("foley_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules["foley_pack"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["foley_pack"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only lose by more
-    yield comfy
-    torch.set_num_threads(threads)
-    sys.path.remove(str(comfyui))
+    with comfy_inside.imported(comfyui, base) as comfy:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # networks this small only lose by more
+        yield comfy
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,84 @@
+"""How many model calls each solver and shift needs: errors against 400 steps of heun, on the small model.
+
+    python scripts/solvers.py COMFYUI [--clips 6] [--out docs/solvers]    (in a Python with ComfyUI's packages)
+
+Writes the table and the chart of docs/solvers.md: OUT.json, OUT.png and, on the screen, the Markdown.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import chart
+import comfy_inside
+from console import say, step
+
+sys.path.append(str(Path(__file__).parent.parent))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comfyui", type=Path, help="folder that holds ComfyUI's main.py")
+    parser.add_argument("--clips", type=int, default=6, help="held-out clips to sample together (6)")
+    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.png")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as base, comfy_inside.imported(arguments.comfyui, Path(base)) as comfy:
+        points = run(comfy, arguments.clips)
+    for line in tables(points):
+        say(line)
+    if arguments.out:
+        write(points, arguments.out)
+
+
+def run(comfy, count: int) -> list:
+    """Every point measured, in ComfyUI with the small model in float32."""
+    import torch
+    from benchmarks import solvers
+
+    from hunyuan_foley_core import checkpoint, small_model
+    from hunyuan_foley_core.evaluation import machine
+    from hunyuan_foley_core.pipeline import find_model_files
+    from hunyuan_foley_core.train.spectra import log_mel, spectrum
+
+    files = find_model_files(small_model.FOLDER)
+    keys = importlib.import_module(f"{comfy_inside.PACK}.nodes.comfy_model")
+    loading = importlib.import_module(f"{comfy_inside.PACK}.nodes.load_model")
+    vae = checkpoint.load_vae(files.vae)
+    say("{cpu}, torch {torch}".format(**machine.describe(torch.device("cpu"), torch.get_num_threads())))
+    with torch.inference_mode(), step("Measuring solvers") as current:
+        patcher = loading.load_foley_model(str(files.transformer))
+        clips = solvers.encode(files, count, patcher.model.latent_format.latent_channels)
+        sampling = solvers.Sampling(comfy, patcher, clips, keys)
+        return list(solvers.measure(sampling, lambda x: log_mel(spectrum(vae.decode(x), 2048).abs()), current.update))
+
+
+def tables(points: list) -> list[str]:
+    from benchmarks import solvers
+
+    lines = [line for shift in solvers.SHIFTS for line in ["", *solvers.table(points, shift)]]
+    lines += ["", "| calls at most | nearest | shift | error | spectra |", "|---|---|---|---|---|"]
+    for calls in solvers.CALLS:
+        best = solvers.nearest(points, calls)
+        lines.append(f"| {calls} | {best.solver} | {best.shift:g} | {best.error:.3f} | {best.mel_db:.1f} dB |")
+    return lines
+
+
+def write(points: list, out: Path) -> None:
+    """The points as JSON, and at shift 1 as a chart."""
+    out.with_suffix(".json").write_text(json.dumps([asdict(point) for point in points], indent=1) + "\n", encoding="utf-8")
+    lines = {}
+    for point in points:
+        if point.shift == 1:
+            lines.setdefault(point.solver, []).append((point.calls, point.error))
+    chart.draw(
+        out.with_suffix(".png"), lines, "Error of the latents after so many calls of the model (shift 1)",
+        "model calls", "relative L2 against 400 steps of heun",
+    )
+
+
+if __name__ == "__main__":
+    main()
