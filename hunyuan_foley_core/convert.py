@@ -56,8 +56,8 @@ Plan = dict[str, _Piece]  # by the key of the target
 def convert(source: str | Path, target: str | Path, dtype: str | None = None, advance: Advance | None = None) -> None:
     """Writes the tensors of `source` to `target` as safetensors: under another name, verified, then renamed.
 
-    The file says where it comes from: the source's name and SHA-256, and the settings. Files of torch versions before 1.6
-    are read into memory as a whole.
+    The file says where it comes from: the source's name and SHA-256, and the settings. Files of torch versions before
+    1.6 are read into memory as a whole.
 
     Args:
         dtype: one of `CHOICES` for the floating-point tensors; None: all as stored. fp8 holds the matrices of the
@@ -105,7 +105,8 @@ def _check_room(target: Path, needed: int) -> None:
 
 def _no_room(target: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"The disk of {target} has no room: {why}.", "Expected room for the whole file.", "Make room, or choose another disk."
+        f"The disk of {target} has no room: {why}.", "Expected room for the whole file.",
+        "Make room, or choose another disk.",
     )
 
 
@@ -113,13 +114,15 @@ def _plan(component: Component, tensors: Mapping[str, Tensor], config: dict, dty
     """What becomes of each tensor; CheckpointError where the type does not suit the file, or the file is not whole."""
     if dtype in FP8 and component is not TRANSFORMER:
         raise CheckpointError(
-            f"{name} holds the {component.title}.", "fp8 is for the transformer alone; the others are small and need more.",
-            "Use bf16 or fp16.",
+            f"{name} holds the {component.title}.",
+            "fp8 is for the transformer alone; the others are small and need more.", "Use bf16 or fp16.",
         )
     if dtype is None or component is not TRANSFORMER:
         wanted = DTYPES.get(dtype)
         return {
-            key: _Piece(key, value.nbytes, tuple(value.shape), wanted if wanted and value.is_floating_point() else value.dtype)
+            key: _Piece(
+                key, value.nbytes, tuple(value.shape), wanted if wanted and value.is_floating_point() else value.dtype
+            )
             for key, value in tensors.items()
         }
     sources = {id(value): key for key, value in tensors.items()}
@@ -127,13 +130,9 @@ def _plan(component: Component, tensors: Mapping[str, Tensor], config: dict, dty
     _check_not_fp8(needed, dtype, name)
     skeleton(component, needed, config, name=name)
     return {
-        key: _transformer_piece(key, value, sources[id(value)], needed.get(_scale_key(key)), dtype)
+        key: _transformer_piece(key, value, sources[id(value)], needed.get(quantization.scale_key(key)), dtype)
         for key, value in needed.items() if not key.endswith(quantization.SCALE)
     }
-
-
-def _scale_key(key: str) -> str:
-    return key.removesuffix(".weight") + quantization.SCALE
 
 
 def _transformer_piece(key: str, value: Tensor, source: str, scale: Tensor | None, dtype: str) -> _Piece:
@@ -147,21 +146,23 @@ def _transformer_piece(key: str, value: Tensor, source: str, scale: Tensor | Non
     else:
         stored = torch.bfloat16 if value.dtype.itemsize > 2 else value.dtype
     quantised = scaled and stored == torch.float8_e4m3fn
-    # A clone, because it would keep the file mapped.
-    return _Piece(source, value.nbytes, tuple(value.shape), stored, scale if scale is None else scale.clone(), quantised)
+    kept = None if scale is None else scale.clone()  # of its own, because it would keep the file mapped
+    return _Piece(source, value.nbytes, tuple(value.shape), stored, kept, quantised)
 
 
 def _check_not_fp8(tensors: Mapping[str, Tensor], dtype: str, name: str) -> None:
     if dtype in FP8 and any(value.dtype in quantization.FP8 for value in tensors.values()):
         raise CheckpointError(
-            f"{name} is fp8 already.", f"Expected weights in bf16, fp16 or fp32 to make {dtype} of; rounding twice is worse.",
+            f"{name} is fp8 already.",
+            f"Expected weights in bf16, fp16 or fp32 to make {dtype} of; rounding twice is worse.",
             "Convert the original, or leave out --dtype to keep this one as it is.",
         )
 
 
 def _entries(plan: Plan) -> dict[str, Entry]:
     entries = {key: Entry(piece.dtype, piece.shape) for key, piece in plan.items()}
-    return entries | {_scale_key(key): Entry(torch.float32, ()) for key, piece in plan.items() if piece.quantised}
+    scaled = (key for key, piece in plan.items() if piece.quantised)
+    return entries | {quantization.scale_key(key): Entry(torch.float32, ()) for key in scaled}
 
 
 def _metadata(source: Path, component: Component, config: dict, dtype: str | None, plan: Plan) -> dict[str, str]:
@@ -189,7 +190,9 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _write(target: Path, entries: tensor_file.Entries, metadata: dict[str, str], tensors: Iterator[tuple[str, Tensor]]) -> None:
+def _write(
+    target: Path, entries: tensor_file.Entries, metadata: dict[str, str], tensors: Iterator[tuple[str, Tensor]]
+) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         wrong = tensor_file.verify(temporary, entries, tensor_file.write(temporary, entries, metadata, tensors))
@@ -203,8 +206,8 @@ def _write(target: Path, entries: tensor_file.Entries, metadata: dict[str, str],
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise _no_room(target, "it filled up while the file was written") from error
         raise CheckpointError(
-            f"{target} cannot be written: {getattr(error, 'strerror', None) or error}.", "Expected a folder to write into.",
-            "Check that the folder may be written to, or choose another.",
+            f"{target} cannot be written: {getattr(error, 'strerror', None) or error}.",
+            "Expected a folder to write into.", "Check that the folder may be written to, or choose another.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -233,7 +236,7 @@ def _values(key: str, piece: _Piece, tensor: Tensor, name: str) -> Iterator[tupl
     if piece.quantised:
         tensor, scale = quantization.quantize(tensor, piece.dtype)
         _check_range(key, scale, piece.dtype, name)
-        yield _scale_key(key), scale
+        yield quantization.scale_key(key), scale
     elif tensor.dtype != piece.dtype:
         _check_range(key, tensor, piece.dtype, name)
     yield key, tensor.to(piece.dtype)
@@ -244,5 +247,6 @@ def _check_range(key: str, tensor: Tensor, dtype: torch.dtype, name: str) -> Non
     if not largest <= torch.finfo(dtype).max:
         raise CheckpointError(
             f"{name} has values up to {largest:g} in `{key}`.",
-            f"{str(dtype)[6:]} holds values up to {torch.finfo(dtype).max:g}.", "Choose another type: bf16 holds them all.",
+            f"{str(dtype)[6:]} holds values up to {torch.finfo(dtype).max:g}.",
+            "Choose another type: bf16 holds them all.",
         )

@@ -1,8 +1,8 @@
 """Layers that compute in the type and on the device of their input, whatever their weights are stored in.
 
 Every network here takes an `ops` namespace and builds its layers from it. `torch.nn` works when weights and input agree;
-ComfyUI's `comfy.ops` works inside ComfyUI; this module is the default elsewhere, so that bf16, fp16 and fp8
-files can be used as stored with float32 inputs on a CPU.
+ComfyUI's `comfy.ops` works inside ComfyUI; this module is the default elsewhere, so that bf16, fp16 and fp8 files can be
+used as stored with float32 inputs on a CPU.
 """
 
 import torch

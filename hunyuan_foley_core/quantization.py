@@ -2,8 +2,8 @@
 
 Scaled fp8 keeps weight / scale, with one scale for each linear layer, so that the largest value of a layer is the
 largest that the type has (448 in e4m3fn). ComfyUI knows it as a key `scaled_fp8` with `<layer>.scale_weight`, as
-`_quantization_metadata` in a safetensors header, and as `<layer>.comfy_quant`; the last two with `<layer>.weight_scale`.
-In here it is `<layer>.weight` and `<layer>.weight_scale`, a float32 scalar, and nothing else.
+`_quantization_metadata` in a safetensors header, and as `<layer>.comfy_quant`; the last two go with
+`<layer>.weight_scale`. In here it is `<layer>.weight` and `<layer>.weight_scale`, a float32 scalar, and nothing else.
 """
 
 import json
@@ -68,8 +68,8 @@ def marks_of(metadata: Mapping[str, str], name: str) -> StateDict:
     layers = _parse(metadata[HEADER], f"The metadata `{HEADER}` of {name}").get("layers")
     if not isinstance(layers, dict):
         raise CheckpointError(
-            f"The metadata `{HEADER}` of {name} has no `layers`.", "Expected the format of each quantised layer by its name.",
-            "Convert the original file again.",
+            f"The metadata `{HEADER}` of {name} has no `layers`.",
+            "Expected the format of each quantised layer by its name.", "Convert the original file again.",
         )
     return {layer + LAYER_MARK: encoded(found) for layer, found in layers.items()}
 
@@ -95,6 +95,11 @@ def header(layers: Iterable[str]) -> dict[str, str]:
     return {HEADER: json.dumps({"format_version": "1.0", "layers": described})}
 
 
+def scale_key(key: str) -> str:
+    """Where the scale of the weight at `key` is."""
+    return key.removesuffix(".weight") + SCALE
+
+
 def scaled_layers(tensors: Iterable[str]) -> list[str]:
     """Names of the layers that have a scale."""
     return [key.removesuffix(SCALE) for key in tensors if key.endswith(SCALE)]
@@ -114,7 +119,9 @@ def normalise(tensors: StateDict, name: str) -> StateDict:
     _check_types(tensors, name)
     dropped = (LAYER_MARK, *INPUT_SCALES)
     kept = {key: value for key, value in tensors.items() if not key.endswith(dropped) and key != OLD_MARK}
-    kept = {key.removesuffix(OLD_SCALE) + SCALE if key.endswith(OLD_SCALE) else key: value for key, value in kept.items()}
+    kept = {
+        key.removesuffix(OLD_SCALE) + SCALE if key.endswith(OLD_SCALE) else key: value for key, value in kept.items()
+    }
     if old or new:
         _check_all_scaled(kept, name)
     return {key: value for key, value in (_scale(key, kept, name) for key in kept) if value is not None}
@@ -134,7 +141,8 @@ def _check_types(tensors: StateDict, name: str) -> None:
                 raise _mixed(name, f"{str(weight.dtype)[6:]} in `{layer}`, which it says is {declared}")
     marker = tensors.get(OLD_MARK)
     if marker is not None and marker.dtype in FP8 and found and marker.dtype not in found:
-        raise _mixed(name, f"{', '.join(str(dtype)[6:] for dtype in found)}, while its `{OLD_MARK}` says {str(marker.dtype)[6:]}")
+        held = ", ".join(str(dtype)[6:] for dtype in found)
+        raise _mixed(name, f"{held}, while its `{OLD_MARK}` says {str(marker.dtype)[6:]}")
 
 
 def _mixed(name: str, what: str) -> CheckpointError:
@@ -168,7 +176,7 @@ def _parse(text: str, what: str) -> dict:
 def _check_all_scaled(tensors: StateDict, name: str) -> None:
     unscaled = [
         key for key, value in tensors.items()
-        if value.dtype in FP8 and value.ndim == 2 and key.endswith(".weight") and key.removesuffix(".weight") + SCALE not in tensors
+        if value.dtype in FP8 and value.ndim == 2 and key.endswith(".weight") and scale_key(key) not in tensors
     ]
     if unscaled:
         more = f" and {len(unscaled) - 1} more" if len(unscaled) > 1 else ""

@@ -67,7 +67,10 @@ def _offsets(entries: Entries) -> dict[str, int]:
 
 def _header(entries: Entries, metadata: Mapping[str, str]) -> bytes:
     described = {
-        key: {"dtype": NAMES[entries[key].dtype], "shape": entries[key].shape, "data_offsets": [start, start + entries[key].size]}
+        key: {
+            "dtype": NAMES[entries[key].dtype], "shape": entries[key].shape,
+            "data_offsets": [start, start + entries[key].size],
+        }
         for key, start in _offsets(entries).items()
     }
     text = json.dumps({"__metadata__": dict(metadata), **described}).encode()
@@ -80,7 +83,9 @@ def size(entries: Entries, metadata: Mapping[str, str]) -> int:
     return len(_header(entries, metadata)) + sum(entry.size for entry in entries.values())
 
 
-def write(path: Path, entries: Entries, metadata: Mapping[str, str], tensors: Iterable[tuple[str, Tensor]]) -> Checksums:
+def write(
+    path: Path, entries: Entries, metadata: Mapping[str, str], tensors: Iterable[tuple[str, Tensor]]
+) -> Checksums:
     """Writes a new file and hands it to the disk; returns what `verify` wants.
 
     Args:

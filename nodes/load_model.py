@@ -14,6 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from ..hunyuan_foley_core import checkpoint, quantization
 from . import scaled_fp8
 from .comfy_model import FoleyModelConfig
+from .memory_needed import with_memory_needed
 from .prepared_cache import with_prepared_cache
 
 WEIGHT_DTYPES = {
@@ -79,7 +80,8 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
     model.load_model_weights(scaled_fp8.native(stored) if storage.scaled else stored)
     if not is_dynamic:
         model.to(patcher.offload_device)
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "foley", with_prepared_cache)
+    for wrapper in (with_memory_needed, with_prepared_cache):
+        patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "foley", wrapper)
     # How newer versions make a classic patcher, or one for another device, of the same file.
     patcher.cached_patcher_init = (load_foley_model, (path, weight_dtype))
     return patcher
@@ -156,8 +158,8 @@ def _store(tensors: Tensors, storage: Storage, copy: bool) -> Tensors:
     """The tensors in the types to keep them in. This is when a file is really read, so it shows progress."""
     bar, kept = comfy.utils.ProgressBar(len(tensors)), {}
     for key, tensor in tensors.items():
-        scale = tensors.get(key.removesuffix(".weight") + quantization.SCALE)
-        if scale is not None and not storage.scaled and key.endswith(".weight"):
+        scale = tensors.get(quantization.scale_key(key)) if key.endswith(".weight") else None
+        if scale is not None and not storage.scaled:
             tensor = quantization.dequantize(tensor, scale)
         if storage.scaled or not key.endswith(quantization.SCALE):
             kept[key] = tensor.to(_storage_dtype(key, tensor, storage.cast), copy=copy)

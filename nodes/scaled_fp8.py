@@ -33,10 +33,10 @@ def native(tensors: Tensors) -> Tensors:
 
 
 def _with_scale_everywhere(tensors: Tensors) -> Tensors:
-    linear = [key.removesuffix(".weight") for key, value in tensors.items() if key.endswith(".weight") and value.ndim == 2]
     scales = {
-        layer + quantization.OLD_SCALE: tensors.get(layer + quantization.SCALE, torch.ones((), dtype=torch.float32))
-        for layer in linear
+        key.removesuffix(".weight") + quantization.OLD_SCALE:
+            tensors.get(quantization.scale_key(key), torch.ones((), dtype=torch.float32))
+        for key, value in tensors.items() if key.endswith(".weight") and value.ndim == 2
     }
     return {key: value for key, value in tensors.items() if not key.endswith(quantization.SCALE)} | scales
 

@@ -3,8 +3,8 @@
     python scripts/precision.py          the small model, and random weights of the released width (a minute or two)
     python scripts/precision.py small    one of them; the other is `wide`
 
-Errors are relative L2 over both halves of guidance and some noise levels. Products are computed in float32, so that it is
-the storage that is measured, except where a line says otherwise. docs/precision.md has the result and what follows from it.
+Errors are relative L2 over both halves of guidance and some noise levels. Products are computed in float32, so that it
+is the storage that is measured, except where a line says otherwise. docs/precision.md has the result and what follows.
 """
 
 import argparse

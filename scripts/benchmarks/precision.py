@@ -119,16 +119,23 @@ OTHERS: dict[str, Rounding] = {
 }
 IN_FP8 = "fp8_e4m3fn_scaled, products in fp8"
 
-MODULATION = ("audio_mod.", "v_cond_mod.", "modulation.")
+def _modulation(key: str, weight: Tensor) -> bool:
+    return _linear(key, weight) and any(part in key for part in ("audio_mod.", "v_cond_mod.", "modulation."))
+
+
+def _outside(*starts: str) -> Callable[[str, Tensor], bool]:
+    return lambda key, weight: key.startswith(starts) and weight.ndim > 1
+
+
 GROUPS: dict[str, Callable[[str, Tensor], bool]] = {
-    "blocks: attention and MLP, linear": lambda key, weight: _linear(key, weight) and not any(m in key for m in MODULATION),
-    "blocks: modulation": lambda key, weight: _linear(key, weight) and any(m in key for m in MODULATION),
+    "blocks: attention and MLP, linear": lambda key, weight: _linear(key, weight) and not _modulation(key, weight),
+    "blocks: modulation": _modulation,
     "blocks: convolutions": lambda key, weight: _matrix(key, weight) and not _linear(key, weight),
-    "time embedder": lambda key, weight: key.startswith("time_in.") and weight.ndim > 1,
-    "latents in and velocity out": lambda key, weight: key.startswith(("audio_embedder.", "final_layer.linear")) and weight.ndim > 1,
-    "text projection": lambda key, weight: key.startswith("cond_in.") and weight.ndim > 1,
-    "visual projection": lambda key, weight: key.startswith("visual_proj.") and weight.ndim > 1,
-    "sync projection": lambda key, weight: key.startswith("sync_in.") and weight.ndim > 1,
+    "time embedder": _outside("time_in."),
+    "latents in and velocity out": _outside("audio_embedder.", "final_layer.linear"),
+    "text projection": _outside("cond_in."),
+    "visual projection": _outside("visual_proj."),
+    "sync projection": _outside("sync_in."),
     "norms, biases and other vectors": lambda key, weight: weight.ndim == 1,
 }
 GROUP_ROUNDINGS: dict[str, Rounding] = {"e4m3fn": through(E4M3), "e5m2": through(E5M2), "scaled e4m3fn": scaled}
@@ -223,17 +230,20 @@ def _described(found: Tensor, exact: Tensor) -> dict:
 
 
 def _share(transformer: FoleyTransformer, belongs: Callable[[str, Tensor], bool]) -> float:
-    sizes = {key: parameter.numel() for key, parameter in transformer.named_parameters()}
-    return sum(sizes[key] for key, parameter in transformer.named_parameters() if belongs(key, parameter)) / sum(sizes.values())
+    weights = list(transformer.named_parameters())
+    chosen = sum(weight.numel() for key, weight in weights if belongs(key, weight))
+    return chosen / sum(weight.numel() for _, weight in weights)
 
 
 def tables(found: dict) -> list[str]:
     """Two tables in Markdown."""
     storages = [
-        [name, *map(_percent, (row["velocity"], row["guided"], *row["by_sigma"]))] for name, row in found["storages"].items()
+        [name, *map(_percent, (row["velocity"], row["guided"], *row["by_sigma"]))]
+        for name, row in found["storages"].items()
     ]
     groups = [
-        [name, f"{row['share']:.1%}", *(_percent(row[kind]) for kind in GROUP_ROUNDINGS)] for name, row in found["groups"].items()
+        [name, f"{row['share']:.1%}", *(_percent(row[kind]) for kind in GROUP_ROUNDINGS)]
+        for name, row in found["groups"].items()
     ]
     sigmas = [f"sigma {sigma:g}" for sigma in found["sigmas"]]
     return [

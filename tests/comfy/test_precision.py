@@ -124,7 +124,8 @@ def test_fp8_is_never_made_another_fp8(run, nodes, path, features, tmp_path, sto
         patcher = nodes.loading.load_foley_model(str(tmp_path / "fp8.safetensors"), choice)
         nodes.loading.load_foley_model(str(tmp_path / "fp8.safetensors"), choice)
     loaded = patcher.model.diffusion_model.state_dict()
-    assert loaded[LINEAR].dtype == stored and torch.equal(loaded[LINEAR].view(torch.uint8), tensors[LINEAR].view(torch.uint8))
+    assert loaded[LINEAR].dtype == stored
+    assert torch.equal(loaded[LINEAR].view(torch.uint8), tensors[LINEAR].view(torch.uint8))
     assert loaded[EMBEDDER].dtype == tensors[EMBEDDER].dtype
     is_other = choice not in ("default", str(stored).removeprefix("torch.float8_").join(("fp8_", "")))
     assert caplog.text.count("stays as it is") == is_other
@@ -163,6 +164,7 @@ def test_wrong_files_are_named(nodes, scaled, tmp_path):
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(scaled["old"])
-    save_file(tensors | {LINEAR.replace("weight", "scale_weight"): torch.tensor(float("inf"))}, tmp_path / "infinite.safetensors")
+    tensors |= {LINEAR.replace("weight", "scale_weight"): torch.tensor(float("inf"))}
+    save_file(tensors, tmp_path / "infinite.safetensors")
     with pytest.raises(nodes.errors.CheckpointError, match="infinite.safetensors has the scale inf"):
         nodes.loading.load_foley_model(str(tmp_path / "infinite.safetensors"))

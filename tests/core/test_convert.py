@@ -21,8 +21,8 @@ from hunyuan_foley_core.errors import CheckpointError
 from .parity import weights
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
-LINEAR, CONVOLUTION, EMBEDDER = "triple_blocks.0.audio_self_proj.weight", "single_blocks.0.linear1.weight", "time_in.mlp.0.weight"
-NORM = "triple_blocks.0.audio_self_q_norm.weight"
+LINEAR, CONVOLUTION = "triple_blocks.0.audio_self_proj.weight", "single_blocks.0.linear1.weight"
+EMBEDDER, NORM = "time_in.mlp.0.weight", "triple_blocks.0.audio_self_q_norm.weight"
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def as_old(tensors, marker=2):
 
 def as_saved_by_comfyui(tensors):
     tensors, _ = as_old(tensors, marker=0)
-    tensors |= {"cond_in.linear_1.scale_weight": torch.ones(()), LAYER + ".scale_weight": tensors[LAYER + ".scale_weight"][None]}
+    tensors |= {"cond_in.linear_1.scale_weight": torch.ones(())}
+    tensors |= {LAYER + ".scale_weight": tensors[LAYER + ".scale_weight"][None]}
     return {f"model.diffusion_model.{key}": value for key, value in tensors.items()}, {}
 
 
@@ -158,7 +159,9 @@ WRONG = {
     "4 bits": (lambda tensors: as_marks(tensors, format="nvfp4"), "in the format nvfp4.*reads float8_e4m3fn"),
     "no JSON": (lambda tensors: (tensors, {"_quantization_metadata": "{"}), "_quantization_metadata.*not a JSON object"),
     "no layers": (lambda tensors: (tensors, {"_quantization_metadata": "{}"}), "no `layers`"),
-    "strange layer": (lambda tensors: as_header(tensors | {"blocks.9.weight_scale": torch.ones(())}), "unknown blocks.9.weight_scale"),
+    "strange layer": (
+        lambda tensors: as_header(tensors | {"blocks.9.weight_scale": torch.ones(())}), "unknown blocks.9.weight_scale"
+    ),
     "other widths": (of_other_widths, f"misshapen {LAYER}.weight"),
     "a convolution": (with_a_scaled_convolution, "unknown single_blocks.0.linear1.weight_scale"),
 }
@@ -191,7 +194,8 @@ def test_only_the_transformer_may_be_quantised(tmp_path):
 def test_scales_use_the_whole_range_and_zeros_stay():
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 1e-4
     stored, scale = quantization.quantize(weight)
-    assert stored.dtype == E4M3 and float(stored.float().abs().max()) == 448 and scale.shape == () and scale.dtype == torch.float32
+    assert stored.dtype == E4M3 and float(stored.float().abs().max()) == 448
+    assert scale.shape == () and scale.dtype == torch.float32
     error = quantization.dequantize(stored, scale) - weight
     assert float(error.norm() / weight.norm()) < 0.03
     assert float((weight.to(E4M3).float() - weight).norm() / weight.norm()) > 0.9  # what scales are for
