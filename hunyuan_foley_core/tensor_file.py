@@ -23,7 +23,7 @@ NAMES = {
 }
 ALIGNMENT = 8
 # A file is mapped into memory to be read, and what was read of it stays there until it is closed.
-BYTES_AT_ONCE = 256 * 2**20
+BYTES_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True)
