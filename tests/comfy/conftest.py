@@ -75,10 +75,12 @@ def nodes(comfy):
 
     return SimpleNamespace(
         model=load("nodes.comfy_model"), loading=load("nodes.load_model"), cache=load("nodes.prepared_cache"),
-        vae=load("nodes.comfy_vae"), sampler=load("nodes.sampler"), folders=load("nodes.folders"), errors=load("hunyuan_foley_core.errors"),
-        guidance=load("nodes.guidance"), sampling=load("hunyuan_foley_core.sampling"), checkpoint=load("hunyuan_foley_core.checkpoint"),
-        convert=load("hunyuan_foley_core.convert"),
-        small=load("hunyuan_foley_core.small_model"), lora=load("hunyuan_foley_core.lora"), training=load("hunyuan_foley_core.train.lora"),
+        memory=load("nodes.memory_needed"), guidance=load("nodes.guidance"), sampler=load("nodes.sampler"),
+        vae=load("nodes.comfy_vae"), encoders=load("nodes.comfy_encoders"), folders=load("nodes.folders"),
+        errors=load("hunyuan_foley_core.errors"), sampling=load("hunyuan_foley_core.sampling"),
+        checkpoint=load("hunyuan_foley_core.checkpoint"), small=load("hunyuan_foley_core.small_model"),
+        convert=load("hunyuan_foley_core.convert"), lora=load("hunyuan_foley_core.lora"),
+        training=load("hunyuan_foley_core.train.lora"),
     )
 
 
