@@ -1,0 +1,57 @@
+"""What stays in memory: nothing of a generation, and no encoder that sampling needs the room of.
+
+`FOLEY_GENERATIONS=50` makes the run over mixed generations as long as that.
+"""
+
+import gc
+import os
+
+import torch
+
+GENERATIONS = int(os.environ.get("FOLEY_GENERATIONS", "10"))
+WARM = 5  # after so many everything has been used once
+
+
+def live_tensors() -> tuple[int, int]:
+    """How many tensors there are in this process, and their bytes."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return len(tensors), sum(tensor.nbytes for tensor in tensors if not tensor.is_meta)
+
+
+def test_mixed_generations_leave_nothing_behind(run, nodes, patcher):
+    keys, generator = nodes.model, torch.Generator().manual_seed(0)
+    guided = nodes.guidance.guide_within(patcher, (0.8, 0.2))
+    counts = []
+    for index in range(GENERATIONS):
+        frames, batch, text_tokens = (50, 100, 200, 75)[index % 4], 1 + index % 3, 5 + index % 7
+        timing = nodes.model.ClipTiming.from_latent_frames(frames)
+
+        def normal(tokens):
+            return torch.randn(1, tokens, 128, generator=generator)
+
+        lengths = {keys.LENGTHS_KEY: (timing.visual_tokens, timing.sync_tokens)}
+        seen = {keys.VISUAL_KEY: normal(timing.visual_tokens), keys.SYNC_KEY: normal(timing.sync_tokens)}
+        run(
+            (patcher, guided)[index % 2], [[normal(text_tokens), {**lengths, **seen}]], [[normal(text_tokens), lengths]],
+            noise=torch.randn(batch, 128, frames, generator=generator), steps=2,
+        )
+        del seen
+        counts.append(live_tensors())
+    assert len(set(counts[WARM:])) == 1, counts
+
+
+def test_encoders_make_room_for_sampling(comfy, nodes, base):
+    """They come to the device in full and with the memory they work in, and ComfyUI may take them off it again."""
+    import small_weights
+
+    files = [base / "models" / name for name in (small_weights.SIGLIP2, small_weights.SYNCHFORMER, small_weights.CLAP)]
+    encoders = nodes.encoders.load_foley_encoders(*map(str, files), str(base / "models" / small_weights.TOKENIZER))
+    *_, device = encoders.load_for_video()
+    encoders.load_for_text()
+    loaded = comfy.model_management.current_loaded_models
+    ours = {encoders.siglip2, encoders.synchformer, encoders.clap}
+    assert ours <= {entry.model for entry in loaded}
+    comfy.model_management.free_memory(1e30, device)
+    assert not ours & {entry.model for entry in loaded}
+    assert encoders.load_for_text()[0] is encoders.clap.model  # and back again
