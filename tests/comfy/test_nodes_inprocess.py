@@ -10,6 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
+TEXT_TOKENS, SYNC_TOKENS = 12, 40  # of the features in conftest.py
 
 
 def relative(a, b):
@@ -55,9 +56,25 @@ def test_batches_and_missing_pictures_merge(run, patcher, features):
     assert run.forwards == [2] * 4
 
 
+def test_variations_share_the_work_of_their_conditions(run, patcher, features):
+    rows = {}
+
+    def watch(name):
+        return lambda module, inputs, output: rows.setdefault(name, []).append(inputs[0].shape[:-1].numel())
+
+    network = patcher.model.diffusion_model
+    parts = {"text": network.triple_blocks[0].text_cross_kv, "modulation": network.single_blocks[0].modulation}
+    handles = [part.register_forward_hook(watch(name)) for name, part in parts.items()]
+    run(patcher, noise=features.noise.expand(3, -1, -1).clone())
+    for handle in handles:
+        handle.remove()
+    # Both prompts once. The sync tokens of the video, and the eight that stand for no video, at each of four steps.
+    assert rows == {"text": [2 * TEXT_TOKENS], "modulation": [SYNC_TOKENS + 8] * 4}
+
+
 def test_texts_of_other_lengths_run_apart_and_the_cache_keeps_both(run, patcher, features, conditions):
     # Half as long: ComfyUI's own condition for text would repeat it once and run both in one batch.
-    shorter = [[features.negative[:, :6], conditions[1][0][1]]]
+    shorter = [[features.negative[:, : TEXT_TOKENS // 2], conditions[1][0][1]]]
     run(patcher, negative=shorter)
     assert run.forwards == [1] * 8
     assert run.prepares == 2
