@@ -52,6 +52,17 @@ def test_equal_seeds_make_equal_sound_and_others_do_not(models, video, tmp_path)
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
+def test_the_guidance_interval_changes_the_sound_and_must_be_one(models, tmp_path, capsys):
+    runs = {"all": [], "some": ["--cfg-interval", 0.7, 0.2], "none": ["--cfg-interval", 0, 0], "cfg 1": ["--cfg", 1]}
+    sounds = {}
+    for name, more in runs.items():
+        assert generate(models, tmp_path / "x.wav", "--seconds", "0.5", *more) == 0
+        sounds[name] = (tmp_path / "x.wav").read_bytes()
+    assert sounds["none"] == sounds["cfg 1"] and len(set(sounds.values())) == 3
+    assert generate(models, tmp_path / "y.wav", "--seconds", "0.5", "--cfg-interval", 0.2, 0.7) == 1
+    assert "from sigma 0.2 down to 0.7" in capsys.readouterr().err and not (tmp_path / "y.wav").exists()
+
+
 def test_prompt_picture_and_tag_each_change_the_sound(models, video, tmp_path):
     runs = {"base": ["--video", video], "text only": ["--seconds", "1"], "no tag": ["--video", video, "--no-tag"], "negative": ["--video", video, "--negative", "wind"]}
     sounds = {}
