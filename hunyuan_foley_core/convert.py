@@ -1,6 +1,6 @@
 """Rewriting a checkpoint as safetensors, in the type it is to be kept in: one file for every tool, quick to map.
 
-It goes tensor by tensor: whatever the size of the file, a few hundred MB of memory are enough.
+It goes tensor by tensor: whatever the size of the file, some hundred MB of memory are enough.
 """
 
 import errno
