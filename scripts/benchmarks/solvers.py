@@ -17,8 +17,8 @@ from hunyuan_foley_core.timing import latent_frames
 
 SOLVERS = ("euler", "heun", "dpmpp_2m", "res_multistep", "uni_pc", "er_sde")
 SHIFTS = (1.0, 1.5, 2.0, 3.0, 5.0)
-CALLS = (6, 10, 16, 25, 50, 100)
-REFERENCE_STEPS = 400
+CALLS = (6, 10, 16, 25, 50)
+REFERENCE = "heun", 400, 3.0  # solver, steps and shift
 GUIDANCE, SECONDS = 4.5, 2.0
 
 Tell = Callable[[str], None]
@@ -102,13 +102,13 @@ class Sampling:
 
 
 def measure(sampling: Sampling, hear: Callable[[torch.Tensor], torch.Tensor], tell: Tell) -> Iterator[Point]:
-    """Every solver at every shift and number of calls, against heun with many steps.
+    """Every solver at every shift and number of calls, against `REFERENCE`.
 
     Args:
         hear: latents to log10 mel spectra.
     """
     tell("the reference")
-    true, _ = sampling("heun", REFERENCE_STEPS, 1.0)
+    true, _ = sampling(*REFERENCE)
     sound = hear(true)
     for solver in SOLVERS:
         for shift in SHIFTS:
