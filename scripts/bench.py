@@ -3,27 +3,41 @@
     python scripts/bench.py                    everything, at the released sizes (some ten minutes on two cores)
     python scripts/bench.py step               one transformer step against a plain implementation and against its floor
     python scripts/bench.py encode decode      peak memory of encoding a 15 s clip, and of decoding 15, 30 and 60 s
+    python scripts/bench.py generate --comfyui PATH    whole sampling loops in ComfyUI, in a Python with its packages
+    python scripts/bench.py generate --list            the configurations it has
+    python scripts/bench.py generate --comfyui PATH --only 'bf16-*-8s-x1' 'fp8-full-*'    some of them
+
+`generate` measures the whole XXL on a GPU, all configurations unless some are named. On a CPU it measures a transformer
+of the released width with 2 + 4 blocks, and few of the configurations; the limits on device memory then say how large a
+share of the weights stays loaded: the one that XXL would have within that limit. Weights are random, in files that
+--weights keeps.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks import configurations
 from console import say, step
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-PARTS = ("step", "encode", "decode")
+PARTS = ("step", "encode", "decode", "generate")
 
 
 def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"unknown part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    _check(parser, arguments)
+    if arguments.list:
+        for one in configurations.choose(arguments.only or configurations.ON_A_GPU):
+            say(one.name)
+        return
     if arguments.clock == "cpu":
         # Threads that wait must not count as computing; read when the library is loaded.
         os.environ["OMP_WAIT_POLICY"] = "passive"
@@ -34,6 +48,21 @@ def main() -> None:
         say(line)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Ends the program with a message if the arguments make no sense."""
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if "generate" in arguments.parts and not (arguments.comfyui or arguments.list):
+        parser.error("generate runs in ComfyUI: name its folder with --comfyui")
+    if arguments.comfyui and not (arguments.comfyui / "main.py").is_file():
+        parser.error(f"{arguments.comfyui} is no folder of ComfyUI: it has no main.py")
+    try:
+        configurations.choose(arguments.only or configurations.ON_A_GPU)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def run(arguments: argparse.Namespace) -> dict:
@@ -53,18 +82,38 @@ def run(arguments: argparse.Namespace) -> dict:
         "step": lambda tell: transformer_step.measure(sizes, device, arguments.rounds, arguments.clock, tell),
         "encode": lambda tell: memory.measure_encoding(sizes, threads, tell),
         "decode": lambda tell: memory.measure_decoding(sizes, threads, tell),
+        "generate": lambda tell: _generate(arguments, device, tell),
     }
     results = {"machine": machine.describe(device, threads), "size": arguments.size}
-    for part in arguments.parts or PARTS:
+    for part in arguments.parts or [part for part in PARTS if part != "generate" or arguments.comfyui]:
         with step(f"Measuring {part}") as current:
             results[part] = measures[part](current.update)
     return results
 
 
+def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]) -> dict:
+    from benchmarks import generate, sizes
+
+    on_cpu = device.type == "cpu"
+    config = sizes.BY_NAME[arguments.size].transformer
+    if arguments.size == "released":
+        config = {"xxl": sizes.XXL, "xl": sizes.XL, "few": config}[arguments.model or ("few" if on_cpu else "xxl")]
+    chosen = configurations.choose(arguments.only or (configurations.ON_A_CPU if on_cpu else configurations.ON_A_GPU))
+    with ExitStack() as stack:
+        folder = arguments.weights or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        setting = generate.Setting(
+            comfyui=arguments.comfyui.resolve(), folder=folder, config=config, device=device,
+            threads=arguments.threads, steps=arguments.steps or (3 if on_cpu else 50),
+            rounds=min(arguments.rounds, 2), clock=arguments.clock,
+        )
+        return generate.measure(setting, chosen, tell)
+
+
 def table(results: dict) -> list[str]:
     """The results for reading, one line each."""
     lines = _machine_lines(results["machine"], results["size"])
-    for part, describe in (("step", _step_lines), ("encode", _encode_lines), ("decode", _decode_lines)):
+    parts = {"step": _step_lines, "encode": _encode_lines, "decode": _decode_lines, "generate": _generate_lines}
+    for part, describe in parts.items():
         if part in results:
             lines += ["", *describe(results[part])]
     return lines
@@ -122,20 +171,40 @@ def _decode_lines(found: dict) -> list[str]:
     ]
 
 
+def _generate_lines(found: dict) -> list[str]:
+    from benchmarks import generate
+
+    sizes = "width {width}, {blocks[0]} + {blocks[1]} blocks, {steps} steps with guidance on {device}".format(**found)
+    return [f"Sampling in ComfyUI: {sizes}, {found['clock']} clock, best of {found['rounds']}", "", *generate.table(found)]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named, `generate` with --comfyui"
+    )
     parser.add_argument(
         "--size", choices=("released", "small", "tiny"), default="released",
         help="small: small networks, the same inputs; tiny: small inputs as well, for a look at whether it runs",
     )
-    parser.add_argument("--rounds", type=int, default=10, help="how often each candidate of `step` runs (10)")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each candidate of `step` runs (10); at most 2 in `generate`")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall",
-        help="for `step` on a CPU. cpu: seconds of computing of all threads, for a machine that others use as well",
+        help="for `step` and `generate` on a CPU. cpu: seconds of computing of all threads, for a machine that others use as well",
     )
-    parser.add_argument("--device", help="for `step`; cuda where there is one, else cpu")
+    parser.add_argument("--device", help="for `step` and `generate`; cuda where there is one, else cpu")
+    generate = parser.add_argument_group("generate")
+    generate.add_argument("--comfyui", type=Path, metavar="PATH", help="folder that holds ComfyUI's main.py")
+    generate.add_argument("--only", nargs="+", metavar="NAME", help="configurations; * stands for anything")
+    generate.add_argument("--list", action="store_true", help="show the configurations, or those of --only, and stop")
+    generate.add_argument(
+        "--model", choices=("xxl", "xl", "few"), help="at the released sizes: xxl (on a GPU), xl, few blocks (on a CPU)"
+    )
+    generate.add_argument("--steps", type=int, help="of sampling (50; on a CPU 3)")
+    generate.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="keep the files with random weights there, for the next time"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     return parser
 

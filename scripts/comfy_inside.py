@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +12,15 @@ PACK = "foley_pack"
 
 
 @contextmanager
-def imported(comfyui: Path, base: Path) -> Iterator[ModuleType]:
-    """The package `comfy`, on the CPU, with `base` for models, input and output; within it `PACK` is ours.
+def imported(comfyui: Path, base: Path, options: Sequence[str] = ("--cpu",)) -> Iterator[ModuleType]:
+    """The package `comfy`, with `base` for models, input and output; within it `PACK` is ours.
 
-    ComfyUI reads its command line when it is first imported, so one process has one base directory.
+    ComfyUI reads its command line when it is first imported, so one process has one base directory and one device.
+
+    Args:
+        options: of ComfyUI's own command line; `--cpu` keeps it off a GPU.
     """
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
+    arguments, sys.argv = sys.argv, ["main.py", *options, "--base-directory", str(base)]
     sys.path.insert(0, str(comfyui))
     try:
         import comfy.options

@@ -36,7 +36,7 @@ def measure_encoding(sizes: Sizes, threads: int, progress: Callable[[str], None]
     return {
         "clip": f"{sizes.clip_seconds} s of {width}x{height} at {CLIP_RATE} fps",
         "clip_in_float32_mb": clip_floats * 4 / MB,
-        **_in_own_process(_encode, sizes, clip, threads),
+        **in_own_process(_encode, sizes, clip, threads),
     }
 
 
@@ -45,7 +45,7 @@ def measure_decoding(sizes: Sizes, threads: int, progress: Callable[[str], None]
     runs = []
     for seconds in sizes.decode_seconds:
         progress(f"decoding {seconds} s")
-        runs.append({"sound_seconds": seconds, **_in_own_process(_decode, sizes, seconds, threads)})
+        runs.append({"sound_seconds": seconds, **in_own_process(_decode, sizes, seconds, threads)})
     return {"runs": runs, "longest_over_shortest": runs[-1]["peak_mb"] / runs[0]["peak_mb"]}
 
 
@@ -69,8 +69,13 @@ def make_clip(size: tuple[int, int], seconds: int) -> Path:
     return path
 
 
-def _in_own_process(function: Callable[..., dict], *arguments) -> dict:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+def own_process() -> ProcessPoolExecutor:
+    """Runs one thing after the other in one fresh process."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def in_own_process(function: Callable, *arguments):
+    with own_process() as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -91,17 +96,22 @@ def _decode(sizes: Sizes, seconds: int, threads: int) -> dict:
 def peak_during(work: Callable[[], object], *networks: torch.nn.Module) -> dict:
     """How far the memory of this process rises above what it holds before `work`, at most while `work` runs."""
     gc.collect()
-    before = _status_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present
+    before = status_mb("VmRSS")
+    forget_peak()
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start
     del result
     weights = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
-    return {"peak_mb": _status_mb("VmHWM") - before, "weights_mb": weights / MB, "seconds": seconds}
+    return {"peak_mb": status_mb("VmHWM") - before, "weights_mb": weights / MB, "seconds": seconds}
 
 
-def _status_mb(field: str) -> float:
+def forget_peak() -> None:
+    """Sets the peak, `VmHWM`, back to the present."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def status_mb(field: str) -> float:
     """A field of this process's memory as Linux counts it; there is no peak that can be set back elsewhere."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / MB for line in lines if line.startswith(field))

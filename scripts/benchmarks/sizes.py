@@ -1,6 +1,7 @@
 """What is measured: networks of the released or smaller sizes with random weights, and the inputs they get."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,6 +50,13 @@ RELEASED = Sizes(
     step_seconds=8.0, clip_seconds=15, clip_size=(1920, 1080), decode_seconds=(15, 30, 60),
 )
 
+# The whole transformers, as released.
+XXL = replace(RELEASED.transformer, num_multimodal_blocks=18, num_unimodal_blocks=36)
+XL = replace(
+    XXL, hidden_size=1408, num_heads=11, num_multimodal_blocks=12, num_unimodal_blocks=24,
+    mlp_hidden=5632, conv_mlp_hidden=3840, sync_mlp_hidden=3840,
+)
+
 # Small networks on the same inputs: what the inputs alone cost.
 SMALL = replace(
     RELEASED,
@@ -70,17 +78,24 @@ BY_NAME = {"released": RELEASED, "small": SMALL, "tiny": TINY}
 
 
 def random_network(network_class: type, config) -> torch.nn.Module:
-    """A network with random weights that keep variances level, the same at every call."""
-    generator = torch.Generator().manual_seed(0)
+    """A network with random weights, the same at every call."""
     network = network_class(config, device="meta")
-    state = {key: _random_tensor(key, tensor.shape, generator) for key, tensor in network.state_dict().items()}
-    network.load_state_dict(state, strict=True, assign=True)
+    network.load_state_dict(dict(random_tensors(network, torch.device("cpu"))), strict=True, assign=True)
     return network.requires_grad_(False)
+
+
+def random_tensors(network: torch.nn.Module, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
+    """Float32 values for a network's keys that keep variances level, one after the other; the same at every call."""
+    generator = torch.Generator(device).manual_seed(0)
+    for key, tensor in network.state_dict().items():
+        yield key, _random_tensor(key, tensor.shape, generator)
 
 
 def _random_tensor(key: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     if key.endswith("bias"):
-        return torch.empty(shape).normal_(0.0, 0.1, generator=generator)
-    if len(shape) == 1 or key.endswith("alpha"):
-        return torch.empty(shape).normal_(1.0, 0.1, generator=generator)
-    return torch.empty(shape).normal_(0.0, 1 / math.sqrt(math.prod(shape[1:])), generator=generator)
+        mean, deviation = 0.0, 0.1
+    elif len(shape) == 1 or key.endswith("alpha"):
+        mean, deviation = 1.0, 0.1
+    else:
+        mean, deviation = 0.0, 1 / math.sqrt(math.prod(shape[1:]))
+    return torch.empty(shape, device=generator.device).normal_(mean, deviation, generator=generator)

@@ -82,7 +82,9 @@ def summary(seconds: dict, shapes: list[Shape], ours_gflop: float, plain_gflop: 
     return found
 
 
-def random_inputs(config: TransformerConfig, counts: ClipTiming, device: torch.device) -> Inputs:
+def random_inputs(
+    config: TransformerConfig, counts: ClipTiming, device: torch.device, batch: int = BATCH
+) -> Inputs:
     generator = torch.Generator().manual_seed(1)
     shapes = {
         "latents": (config.latent_channels, counts.latent_frames),
@@ -90,9 +92,9 @@ def random_inputs(config: TransformerConfig, counts: ClipTiming, device: torch.d
         "visual": (counts.visual_tokens, config.visual_dim),
         "sync": (counts.sync_tokens, config.sync_dim),
     }
-    inputs = {name: torch.randn(BATCH, *shape, generator=generator) for name, shape in shapes.items()}
+    inputs = {name: torch.randn(batch, *shape, generator=generator) for name, shape in shapes.items()}
     return {name: tensor.to(device) for name, tensor in inputs.items()} | {
-        "timestep": torch.full((BATCH,), 500.0, device=device)
+        "timestep": torch.full((batch,), 500.0, device=device)
     }
 
 
@@ -140,14 +142,14 @@ def interleaved(
     return seconds
 
 
-def matmul_shapes(config: TransformerConfig, counts: ClipTiming) -> list[Shape]:
+def matmul_shapes(config: TransformerConfig, counts: ClipTiming, batch: int = BATCH) -> list[Shape]:
     """The largest matrix products of a step: attention, MLP, modulation, convolutions with taps side by side."""
-    width, rows = config.hidden_size, BATCH * counts.latent_frames
+    width, rows = config.hidden_size, batch * counts.latent_frames
     return [
         (rows, width, 3 * width),
         (rows, width, config.mlp_hidden),
         (rows, config.mlp_hidden, width),
-        (BATCH * counts.sync_tokens, width, 6 * width),
+        (batch * counts.sync_tokens, width, 6 * width),
         (rows, 3 * width, config.conv_mlp_hidden),
         (rows, 3 * config.conv_mlp_hidden, width),
     ]
@@ -160,10 +162,10 @@ def matmul(shape: Shape, dtype: torch.dtype, device: torch.device) -> Callable[[
     return lambda: F.linear(x, weight)
 
 
-def gflop(config: TransformerConfig, counts: ClipTiming) -> tuple[float, float]:
+def gflop(config: TransformerConfig, counts: ClipTiming, batch: int = BATCH) -> tuple[float, float]:
     """Operations in all matrix products, convolutions and attentions of our and of the plain step, in 1e9."""
     network = FoleyTransformer(config, device="meta").requires_grad_(False)
-    inputs = random_inputs(config, counts, torch.device("meta"))
+    inputs = random_inputs(config, counts, torch.device("meta"), batch)
     return _count(our_step(network, inputs)), _count(plain_step(network, inputs))
 
 

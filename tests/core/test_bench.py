@@ -3,15 +3,20 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import memory, plain_transformer
+from benchmarks import configurations, generate, memory, plain_sampling, plain_transformer, random_file
 from benchmarks import step as transformer_step
-from benchmarks.sizes import RELEASED, TINY, random_network
+from benchmarks.sizes import RELEASED, TINY, XL, XXL, random_network
 
-from hunyuan_foley_core.checkpoint import load_transformer
+from hunyuan_foley_core import quantization
+from hunyuan_foley_core.checkpoint import load_transformer, read_state_dict
+from hunyuan_foley_core.convert import convert
 from hunyuan_foley_core.model import FoleyTransformer
 from hunyuan_foley_core.timing import ClipTiming
 
@@ -36,6 +41,84 @@ def test_every_part_runs_and_reports(tmp_path):
 def test_an_unknown_part_is_named():
     done = subprocess.run([sys.executable, str(BENCH), "stpe"], capture_output=True, text=True)
     assert done.returncode == 2 and "unknown part: stpe" in done.stderr
+
+
+def test_configurations_are_chosen_by_name():
+    names = [one.name for one in configurations.choose(("fp8-4GB-*-x4*", "bf16-full-8s-x1*"))]
+    assert names == [
+        "bf16-full-8s-x1", "bf16-full-8s-x1-compiled",
+        *(f"fp8-4GB-{seconds}s-x4{ending}" for seconds in (4, 8, 15) for ending in ("", "-compiled")),
+    ]
+    done = subprocess.run([sys.executable, str(BENCH), "--list", "--only", "*-12GB-15s-x1"], capture_output=True, text=True)
+    assert done.stdout.split() == ["bf16-12GB-15s-x1", "fp8-12GB-15s-x1", "fp8_scaled-12GB-15s-x1"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["generate"], "name its folder with --comfyui"),
+    (["generate", "--comfyui", "nowhere"], "nowhere is no folder of ComfyUI"),
+    (["--list", "--only", "bf16-3GB-*"], "no configuration is called bf16-3GB-*"),
+])
+def test_what_cannot_be_generated_is_said_at_once(arguments, message):
+    done = subprocess.run([sys.executable, str(BENCH), *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.parametrize("precision, dtype", [("bf16", "bf16"), ("fp8", "fp8_e4m3fn"), ("fp8_scaled", "fp8_e4m3fn_scaled")])
+def test_random_files_are_what_conversion_makes(tmp_path, precision, dtype):
+    from safetensors.torch import save_file
+
+    config = replace(TINY.transformer, hidden_size=128, num_heads=1, num_multimodal_blocks=1, num_unimodal_blocks=1)
+    save_file(random_network(FoleyTransformer, config).state_dict(), tmp_path / "exact.safetensors")
+    convert(tmp_path / "exact.safetensors", tmp_path / "converted.safetensors", dtype)
+    made = random_file.make(tmp_path, config, precision, torch.device("cpu"))
+    converted, _ = read_state_dict(tmp_path / "converted.safetensors")
+    tensors, _ = read_state_dict(made)
+    assert tensors.keys() == converted.keys()
+    for key, tensor in tensors.items():
+        assert tensor.dtype == converted[key].dtype and torch.equal(tensor.float(), converted[key].float()), key
+    stored = (tensor.nbytes for key, tensor in tensors.items() if not key.endswith(quantization.LAYER_MARK))
+    assert random_file.size(config, precision) == sum(stored)
+
+    weights = plain_sampling.Weights(tensors, torch.device("cpu"), torch.float32)
+    exact = load_transformer(made).requires_grad_(False)
+    inputs = transformer_step.random_inputs(config, ClipTiming.from_seconds(1.0), torch.device("cpu"))
+    plain = plain_transformer.velocity(weights, config.num_heads, **inputs)
+    assert relative_error(plain, transformer_step.our_step(exact, inputs)()) <= 1e-5
+
+
+def test_what_fails_is_a_row_of_its_own(monkeypatch, tmp_path):
+    """One that raises, and one whose process is gone; in between, one that does not."""
+
+    class Pool:
+        def submit(self, function, setting, one):
+            future = Future()
+            if one.seconds == 4:
+                future.set_exception(BrokenProcessPool())
+            elif one.seconds == 8:
+                future.set_result({"latents": torch.ones(1), "seconds_per_clip": 1.0})
+            else:
+                future.set_exception(torch.OutOfMemoryError("Allocation on device\nand more"))
+            return future
+
+        def shutdown(self):
+            pass
+
+    monkeypatch.setattr(generate, "own_process", Pool)
+    monkeypatch.setattr(generate, "_make_file", lambda *arguments: None)
+    setting = generate.Setting(tmp_path, tmp_path, TINY.transformer, torch.device("cpu"), 1, 2, 1, "wall")
+    rows = generate.measure(setting, configurations.choose(("bf16-full-*-x1",)), lambda doing: None)["rows"]
+    errors = [row.get("error") for row in rows]
+    assert "run out of memory" in errors[0] and errors[1] is None
+    assert errors[2] == "OutOfMemoryError: Allocation on device"
+    lines = generate.table({"rows": [row for row in rows if "error" in row]})
+    assert sum("Allocation on device |" in line for line in lines) == 1
+
+
+def test_a_limit_keeps_the_share_of_the_released_weights():
+    shares = {cap: generate._share("bf16", cap) for cap in configurations.CAPS}
+    assert shares[None] == shares[12] == 1 and shares[0] == 0
+    assert 0.2 < shares[4] < shares[6] < shares[8] < 0.7
+    assert generate._share("fp8", 8) == 1 > generate._share("fp8", 4) > shares[4]
 
 
 @pytest.mark.parametrize("case", ["two_seconds", "ragged"])
@@ -112,3 +195,10 @@ def test_the_sizes_are_the_released_ones(config, manifest):
     released = type(config).from_state_dict({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     differing = {name for name, value in vars(config).items() if getattr(released, name) != value}
     assert differing <= {"num_multimodal_blocks", "num_unimodal_blocks"}
+
+
+@pytest.mark.parametrize("config, manifest", [(XXL, "xxl"), (XL, "xl")])
+def test_whole_transformers_are_as_released(config, manifest):
+    shapes = json.loads((FIXTURES / "manifests" / f"hunyuanvideo_foley_{manifest}.json").read_text())
+    network = FoleyTransformer(config, device="meta")
+    assert {key: list(tensor.shape) for key, tensor in network.state_dict().items()} == shapes

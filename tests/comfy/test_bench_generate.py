@@ -1,0 +1,37 @@
+"""The benchmark's part that samples in ComfyUI, at its smallest. How fast anything is depends on the machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "scripts" / "bench.py"
+CHOSEN = ("fp8_scaled-full-4s-x1", "fp8_scaled-4GB-4s-x1")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
+
+
+@needs_proc
+def test_sampling_is_measured_in_comfyui(comfyui, tmp_path):
+    options = ["--size", "tiny", "--device", "cpu", "--threads", "1", "--steps", "2", "--rounds", "1", "--only", *CHOSEN]
+    done = subprocess.run(
+        [sys.executable, str(BENCH), "generate", "--comfyui", str(comfyui), "--json", str(tmp_path / "found.json"), *options],
+        capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["generate"]["device"] == "cpu" and found["generate"]["steps"] == 2
+    rows = {row["name"]: row for row in found["generate"]["rows"]}
+    assert tuple(rows) == CHOSEN and not any("error" in row for row in rows.values()), rows
+    for name, row in rows.items():
+        assert row["peak_mb"] > row["weights_mb"] > 20 and row["seconds_per_clip"] > 0, row
+        assert row["share_of_matmul"] == pytest.approx(
+            row["gflop_per_clip"] / row["seconds_per_clip"] / row["matmul_gflop_per_second"]
+        )
+        assert row["times_as_fast"] == pytest.approx(row["plain_seconds_per_clip"] / row["seconds_per_clip"])
+        assert f"| {name} |" in done.stdout
+    full, partial = (rows[name] for name in CHOSEN)
+    # XXL in scaled fp8 takes 6.2 GB, of which ComfyUI loads what 4 GB hold beside what it keeps free.
+    assert 0.3 < partial["loaded_mb"] / partial["weights_mb"] < 0.55 < 0.95 < full["loaded_mb"] / full["weights_mb"]
+    assert full["difference"] is None and partial["difference"] <= 1e-5
