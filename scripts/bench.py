@@ -7,10 +7,9 @@
     python scripts/bench.py generate --list            the configurations it has
     python scripts/bench.py generate --comfyui PATH --only 'bf16-*-8s-x1' 'fp8-full-*'    some of them
 
-`generate` measures the whole XXL on a GPU, all configurations unless some are named. On a CPU it measures a transformer
-of the released width with 2 + 4 blocks, and few of the configurations; the limits on device memory then say how large a
-share of the weights stays loaded: the one that XXL would have within that limit. Weights are random, in files that
---weights keeps.
+`generate` measures the whole XXL on a GPU, and on a CPU a transformer of the released width with 2 + 4 blocks. Without
+--only it takes some of its configurations; --only '*' takes all. A limit on memory is kept on a GPU as on one that has
+no more. On a CPU it says how large a share of the weights stays loaded: that which XXL would have within the limit.
 """
 
 import argparse
@@ -35,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     _check(parser, arguments)
     if arguments.list:
-        for one in configurations.choose(arguments.only or configurations.ON_A_GPU):
+        for one in configurations.choose(arguments.only or configurations.EVERYTHING):
             say(one.name)
         return
     if arguments.clock == "cpu":
@@ -60,7 +59,7 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
     if arguments.comfyui and not (arguments.comfyui / "main.py").is_file():
         parser.error(f"{arguments.comfyui} is no folder of ComfyUI: it has no main.py")
     try:
-        configurations.choose(arguments.only or configurations.ON_A_GPU)
+        configurations.choose(arguments.only or configurations.EVERYTHING)
     except ValueError as error:
         parser.error(str(error))
 
@@ -98,7 +97,8 @@ def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]
     config = sizes.BY_NAME[arguments.size].transformer
     if arguments.size == "released":
         config = {"xxl": sizes.XXL, "xl": sizes.XL, "few": config}[arguments.model or ("few" if on_cpu else "xxl")]
-    chosen = configurations.choose(arguments.only or (configurations.ON_A_CPU if on_cpu else configurations.ON_A_GPU))
+    usual = configurations.ON_A_CPU if on_cpu else configurations.ON_A_GPU
+    chosen = configurations.choose(arguments.only or usual)
     with ExitStack() as stack:
         folder = arguments.weights or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         setting = generate.Setting(
@@ -175,7 +175,8 @@ def _generate_lines(found: dict) -> list[str]:
     from benchmarks import generate
 
     sizes = "width {width}, {blocks[0]} + {blocks[1]} blocks, {steps} steps with guidance on {device}".format(**found)
-    return [f"Sampling in ComfyUI: {sizes}, {found['clock']} clock, best of {found['rounds']}", "", *generate.table(found)]
+    title = f"Sampling in ComfyUI: {sizes}, {found['clock']} clock, best of {found['rounds']}"
+    return [title, "", *generate.table(found)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -187,11 +188,13 @@ def _parser() -> argparse.ArgumentParser:
         "--size", choices=("released", "small", "tiny"), default="released",
         help="small: small networks, the same inputs; tiny: small inputs as well, for a look at whether it runs",
     )
-    parser.add_argument("--rounds", type=int, default=10, help="how often each candidate of `step` runs (10); at most 2 in `generate`")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="how often each candidate of `step` runs (10); at most 2 in `generate`"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall",
-        help="for `step` and `generate` on a CPU. cpu: seconds of computing of all threads, for a machine that others use as well",
+        help="for `step` and `generate` on a CPU. cpu: seconds of computing of all threads, for a machine that others use",
     )
     parser.add_argument("--device", help="for `step` and `generate`; cuda where there is one, else cpu")
     generate = parser.add_argument_group("generate")

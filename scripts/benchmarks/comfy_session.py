@@ -103,7 +103,7 @@ def _options(cap: int | None, device: torch.device) -> list[str]:
 
 
 def pretend_memory(device: torch.device, size: int) -> None:
-    """Lets this process see a GPU with `size` bytes, CUDA's own share included, and lets it allocate no more than that."""
+    """Lets this process see a GPU with `size` bytes, CUDA's own share included, and allocate no more than that."""
     free, total = torch.cuda.mem_get_info(device)
     taken, real = total - free, torch.cuda.mem_get_info
     torch.cuda.set_per_process_memory_fraction(max(0, size - taken) / total, device)

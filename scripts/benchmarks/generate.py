@@ -1,4 +1,4 @@
-"""Whole sampling loops through ComfyUI, in many configurations, against the straightforward way and the machine's peak."""
+"""Whole sampling loops through ComfyUI, in many ways, against the straightforward one and the machine's peak."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -99,8 +99,6 @@ def _in_turn(
         except BrokenProcessPool:
             pool = None
             yield one, {"error": "its process was ended, as systems do that run out of memory"}
-        except Exception as error:  # noqa: BLE001 - whatever one fails of, its row says so and the others go on
-            yield one, {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
     if pool is not None:
         pool.shutdown()
 
@@ -108,14 +106,12 @@ def _in_turn(
 def run(setting: Setting, one: Configuration) -> dict:
     """Measures one configuration in this process; its latents are among the figures."""
     torch.set_num_threads(setting.threads)
-    session, before = _session(setting, one.precision, one.cap)
     try:
+        session, before = _session(setting, one.precision, one.cap)
         found = _ours(setting, one, session, before)
         return found | _against(setting, one, session, found["seconds_per_clip"])
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        reason = str(error).splitlines()[0]
-    session.release()  # here, because the error holds what the failed step had
-    return {"error": f"out of memory: {reason}"}
+    except Exception as error:  # noqa: BLE001 - of whatever one fails, its row says so and the others go on
+        return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
 @lru_cache(maxsize=1)
@@ -136,6 +132,7 @@ def _share(precision: str, cap: int | None) -> float:
 
 
 def _ours(setting: Setting, one: Configuration, session: Session, before: float) -> dict:
+    session.release()  # what one before may have left that failed
     model = session.model(one.compiled)
 
     def sample(steps: int) -> Tensor:
@@ -177,7 +174,7 @@ def _matmul_rate(setting: Setting, shapes: list[transformer_step.Shape], dtype: 
 
 
 def _plain_seconds(setting: Setting, one: Configuration, dtype: torch.dtype, streams: bool) -> float:
-    """Seconds of a step written down plainly, with weights where ours are: on the device, or moved when they are used."""
+    """Seconds of a step written down plainly; if our weights do not all fit on the device, it moves each that it uses."""
     file = random_file.make(setting.folder, setting.config, one.precision, setting.device)
     tensors, _ = read_state_dict(file)
     if not streams:
@@ -224,7 +221,7 @@ def table(found: dict) -> list[str]:
 def _line(row: dict) -> str:
     cells = [
         row["name"], f"{row['seconds_per_clip']:.2f}", f"{row['share_of_matmul']:.0%}", f"{row['peak_mb'] / 1000:.2f}",
-        f"{row['loaded_mb'] / 1000:.2f} of {row['weights_mb'] / 1000:.2f}", f"{row['times_as_fast']:.2f}",
+        "{:.2f} of {:.2f}".format(row["loaded_mb"] / 1000, row["weights_mb"] / 1000), f"{row['times_as_fast']:.2f}",
         "" if row["difference"] is None else f"{row['difference']:.0e}",
     ]
     return "| " + " | ".join(cells) + " |"

@@ -1,4 +1,4 @@
-"""Sampling written down plainly, for comparison: the plain transformer, with weights moved and cast where they are used."""
+"""Sampling written down plainly, for comparison: the plain transformer, its weights moved and cast at each use."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -13,7 +13,7 @@ GUIDANCE = 4.5
 
 
 class Weights(Mapping):
-    """A state dict whose tensors are on `device` in `dtype` when they are taken out, wherever and however they are kept."""
+    """A state dict whose tensors come out on `device` in `dtype`, wherever and in whatever type they are kept."""
 
     def __init__(self, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype):
         self.tensors, self.device, self.dtype = tensors, device, dtype

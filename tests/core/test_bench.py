@@ -49,7 +49,8 @@ def test_configurations_are_chosen_by_name():
         "bf16-full-8s-x1", "bf16-full-8s-x1-compiled",
         *(f"fp8-4GB-{seconds}s-x4{ending}" for seconds in (4, 8, 15) for ending in ("", "-compiled")),
     ]
-    done = subprocess.run([sys.executable, str(BENCH), "--list", "--only", "*-12GB-15s-x1"], capture_output=True, text=True)
+    listed = ["--list", "--only", "*-12GB-15s-x1"]
+    done = subprocess.run([sys.executable, str(BENCH), *listed], capture_output=True, text=True)
     assert done.stdout.split() == ["bf16-12GB-15s-x1", "fp8-12GB-15s-x1", "fp8_scaled-12GB-15s-x1"]
 
 
@@ -63,7 +64,9 @@ def test_what_cannot_be_generated_is_said_at_once(arguments, message):
     assert done.returncode == 2 and message in done.stderr
 
 
-@pytest.mark.parametrize("precision, dtype", [("bf16", "bf16"), ("fp8", "fp8_e4m3fn"), ("fp8_scaled", "fp8_e4m3fn_scaled")])
+@pytest.mark.parametrize(
+    "precision, dtype", [("bf16", "bf16"), ("fp8", "fp8_e4m3fn"), ("fp8_scaled", "fp8_e4m3fn_scaled")]
+)
 def test_random_files_are_what_conversion_makes(tmp_path, precision, dtype):
     from safetensors.torch import save_file
 
@@ -87,7 +90,10 @@ def test_random_files_are_what_conversion_makes(tmp_path, precision, dtype):
 
 
 def test_what_fails_is_a_row_of_its_own(monkeypatch, tmp_path):
-    """One that raises, and one whose process is gone; in between, one that does not."""
+    """One whose process is gone, one that is well, one that raises."""
+
+    def fails(*arguments):
+        raise torch.OutOfMemoryError("Allocation on device\nand more")
 
     class Pool:
         def submit(self, function, setting, one):
@@ -97,12 +103,13 @@ def test_what_fails_is_a_row_of_its_own(monkeypatch, tmp_path):
             elif one.seconds == 8:
                 future.set_result({"latents": torch.ones(1), "seconds_per_clip": 1.0})
             else:
-                future.set_exception(torch.OutOfMemoryError("Allocation on device\nand more"))
+                future.set_result(function(setting, one))
             return future
 
         def shutdown(self):
             pass
 
+    monkeypatch.setattr(generate, "_session", fails)
     monkeypatch.setattr(generate, "own_process", Pool)
     monkeypatch.setattr(generate, "_make_file", lambda *arguments: None)
     setting = generate.Setting(tmp_path, tmp_path, TINY.transformer, torch.device("cpu"), 1, 2, 1, "wall")
