@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall",
-        help="for `step` and `generate` on a CPU. cpu: seconds of computing of all threads, for a machine that others use",
+        help="for `step` and `generate` on a CPU. cpu: seconds of computing of all threads, where others compute too",
     )
     parser.add_argument("--device", help="for `step` and `generate`; cuda where there is one, else cpu")
     generate = parser.add_argument_group("generate")

@@ -9,7 +9,7 @@ CAPS = (None, 12, 8, 6, 4, 0)  # GB of device memory; None: all there is; 0: no 
 SECONDS, BATCHES = (4, 8, 15), (1, 4)
 
 EVERYTHING = ("*",)
-# What is run where nothing is asked for: everything takes hours, on a CPU as it is slow, on a GPU with streamed weights.
+# What is run where nothing is asked for; everything takes hours, on a GPU because of the streamed weights.
 ON_A_CPU = ("*-8s-x1", "bf16-full-8s-*")
 ON_A_GPU = ("*-full-*", "*-8s-x1*")
 

@@ -174,7 +174,7 @@ def _matmul_rate(setting: Setting, shapes: list[transformer_step.Shape], dtype: 
 
 
 def _plain_seconds(setting: Setting, one: Configuration, dtype: torch.dtype, streams: bool) -> float:
-    """Seconds of a step written down plainly; if our weights do not all fit on the device, it moves each that it uses."""
+    """Seconds of a step written down plainly; where our weights do not all fit on the device, it moves every one."""
     file = random_file.make(setting.folder, setting.config, one.precision, setting.device)
     tensors, _ = read_state_dict(file)
     if not streams:

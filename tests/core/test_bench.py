@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import configurations, generate, memory, plain_sampling, plain_transformer, random_file
+from benchmarks import comfy_session, configurations, generate, memory, plain_sampling, plain_transformer, random_file
 from benchmarks import step as transformer_step
 from benchmarks.sizes import RELEASED, TINY, XL, XXL, random_network
 
@@ -126,6 +126,18 @@ def test_a_limit_keeps_the_share_of_the_released_weights():
     assert shares[None] == shares[12] == 1 and shares[0] == 0
     assert 0.2 < shares[4] < shares[6] < shares[8] < 0.7
     assert generate._share("fp8", 8) == 1 > generate._share("fp8", 4) > shares[4]
+
+
+def test_a_gpu_looks_as_small_as_it_is_to_be(monkeypatch):
+    """Of 140 GB, 1 GB is CUDA's own; later the process allocates 2 GB more."""
+    limits, free = [], [139e9]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free[0], 140e9))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: limits.append(share))
+    comfy_session.pretend_memory(torch.device("cuda"), int(4e9))
+    assert limits == [pytest.approx(3 / 140)]
+    assert torch.cuda.mem_get_info() == (3e9, 4e9)
+    free[0] = 137e9
+    assert torch.cuda.mem_get_info(torch.device("cuda")) == (1e9, 4e9)
 
 
 @pytest.mark.parametrize("case", ["two_seconds", "ragged"])
