@@ -37,7 +37,11 @@ class FoleySampler(io.ComfyNode):
                     "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True,
                     tooltip="Chooses the noise the sound starts from, 0 to 2^64 - 1.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Steps, 1 to 1000; published: 50."),
+                io.Int.Input(
+                    "steps", default=50, min=1, max=1000,
+                    tooltip="Steps, 1 to 1000; published: 50. Fast: 16 steps of dpmpp_2m with ModelSamplingSD3 at "
+                    "shift 5 before this node; quality: 50 of these.",
+                ),
                 io.Float.Input(
                     "cfg", default=4.5, min=0.0, max=100.0, step=0.1, round=0.01,
                     tooltip="Guidance: how strongly to follow prompt and picture, 0 to 100. 4.5 is the published "
@@ -45,7 +49,8 @@ class FoleySampler(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS), default="euler",
-                    tooltip="Solver of the sampling equation; euler is the published setting.",
+                    tooltip="Solver of the sampling equation. euler is the published setting; dpmpp_2m needs fewer steps for "
+                    "the same precision.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=[LINEAR, *comfy.samplers.KSampler.SCHEDULERS], default=LINEAR,

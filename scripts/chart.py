@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from picture import BACKGROUND, FAINT, INK, font
 
 WIDTH, HEIGHT = 1600, 900
-LEFT, RIGHT, TOP, BOTTOM = 110, 300, 70, 80
+LEFT, RIGHT, TOP, BOTTOM = 110, 330, 100, 80
 COLOURS = [(96, 178, 240), (250, 204, 60), (120, 210, 130), (240, 110, 110), (190, 140, 250), (240, 160, 90)]
 
 Line = list[tuple[float, float]]
@@ -24,9 +24,9 @@ def draw(path: Path, lines: dict[str, Line], title: str, across: str, upwards: s
     pen = ImageDraw.Draw(canvas)
     points = [point for line in lines.values() for point in line]
     place = _Axes([x for x, _ in points], [y for _, y in points])
-    pen.text((LEFT, TOP // 2), title, fill=INK, font=font(26), anchor="lm")
+    pen.text((LEFT, 34), title, fill=INK, font=font(26), anchor="lm")
     pen.text(((LEFT + WIDTH - RIGHT) // 2, HEIGHT - 24), across, fill=INK, font=font(22), anchor="mm")
-    pen.text((LEFT, TOP - 4), upwards, fill=INK, font=font(20), anchor="lb")
+    pen.text((LEFT, TOP - 10), upwards, fill=INK, font=font(20), anchor="lb")
     _grid(pen, place)
     for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
         pen.line([place(x, y) for x, y in line], fill=colour, width=4)
@@ -42,7 +42,7 @@ class _Axes:
 
     def __init__(self, xs: list[float], ys: list[float]):
         self.x = math.log10(min(xs)), math.log10(max(xs))
-        self.y = math.floor(2 * math.log10(min(ys))) / 2, math.ceil(2 * math.log10(max(ys))) / 2
+        self.y = math.log10(min(ys) / 1.2), math.log10(max(ys) * 1.2)
 
     def __call__(self, x: float, y: float) -> tuple[float, float]:
         right = (math.log10(x) - self.x[0]) / max(self.x[1] - self.x[0], 1e-9)

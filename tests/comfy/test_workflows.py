@@ -14,7 +14,7 @@ from hunyuan_foley_core.data import make_clip, write_clip
 from tests.videos import packets
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = ["video_to_foley", "text_to_foley", "foley_after_generator", "foley_stock_ksampler"]
+NAMES = ["video_to_foley", "foley_fast", "text_to_foley", "foley_after_generator", "foley_stock_ksampler"]
 NOTES = {"MarkdownNote"}
 CONTROLS = {"fixed", "randomize", "increment", "decrement"}
 EXAMPLE = "foley_example.mp4"
