@@ -16,7 +16,7 @@ from ..config import DACVAEConfig
 from ..timing import LATENT_HOP, SAMPLE_RATE
 from ..vae.dac import DACVAE, ResidualUnit
 from . import losses, metrics
-from .config import LoopConfig, OptimiserConfig, one_of
+from .config import LoopConfig, OptimiserConfig, check_sizes, one_of
 from .discriminators import Discriminators
 from .errors import TrainingError
 from .initialisation import INITIALISATION_STREAM
@@ -145,11 +145,7 @@ def starting_vae(config: CodecConfig) -> DACVAE:
         initialise(vae, seeded(config.loop.seed, INITIALISATION_STREAM))
         return vae.to(config.device)
     vae = load_vae(config.start, dtype=torch.float32, device=config.device)
-    if vae.config != config.model:
-        raise TrainingError(
-            f"{config.start} holds a DAC-VAE of {asdict(vae.config)}.", f"The section model asks for {asdict(config.model)}.",
-            "Make the two agree.",
-        )
+    check_sizes(config.start, "DAC-VAE", vae.config, config.model)
     return vae.train().requires_grad_(True)
 
 

@@ -1,7 +1,6 @@
 """What can be trained: from settings to a trained network, one function for each `task`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from ..checkpoint import load_transformer, load_vae
 from ..config import TransformerConfig
 from ..model import FoleyTransformer
 from . import features, sharding
-from .config import build
+from .config import build, check_sizes
 from .dac_vae import CodecConfig, CodecObjective
 from .encoders import EncodersConfig, EncodersObjective, learn_tokenizer
 from .errors import TrainingError
@@ -83,11 +82,7 @@ def _transformer(config: FlowConfig) -> FoleyTransformer:
         initialise(transformer, seeded(config.loop.seed, INITIALISATION_STREAM))
         return transformer.to(config.device)
     transformer = load_transformer(config.start, dtype=torch.float32, device=config.device)
-    if transformer.config != config.model:
-        raise TrainingError(
-            f"{config.start} holds a transformer of {asdict(transformer.config)}.",
-            f"The section model asks for {asdict(config.model)}.", "Make the two agree.",
-        )
+    check_sizes(config.start, "transformer", transformer.config, config.model)
     return transformer.train().requires_grad_(True)
 
 
