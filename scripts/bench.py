@@ -101,6 +101,7 @@ def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]
     chosen = configurations.choose(arguments.only or usual)
     with ExitStack() as stack:
         folder = arguments.weights or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         setting = generate.Setting(
             comfyui=arguments.comfyui.resolve(), folder=folder, config=config, device=device,
             threads=arguments.threads, steps=arguments.steps or (3 if on_cpu else 50),
