@@ -41,7 +41,7 @@ def measure(sizes: Sizes, device: torch.device, rounds: int, clock: str, progres
     config, counts = sizes.transformer, ClipTiming.from_seconds(sizes.step_seconds)
     progress("random weights")
     network = random_network(FoleyTransformer, config).to(device)
-    inputs = random_inputs(config, counts, device)
+    inputs = guided_inputs(network, counts, device)
     progress("comparing the two implementations")
     difference = largest_difference(network, inputs)
     assert difference <= LARGEST_DIFFERENCE, f"The two implementations differ by {difference:.1e}, relatively."
@@ -49,8 +49,10 @@ def measure(sizes: Sizes, device: torch.device, rounds: int, clock: str, progres
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     network, inputs = network.to(dtype), {name: tensor.to(dtype) for name, tensor in inputs.items()}
     shapes = matmul_shapes(config, counts)
+    progress("counting operations")
+    operations = [counted(make(network, inputs)) for make in (guided_step, plain_step)]
     seconds = interleaved(
-        {"ours": our_step(network, inputs), "plain": plain_step(network, inputs)}
+        {"ours": guided_step(network, inputs), "plain": plain_step(network, inputs)}
         | {shape: matmul(shape, dtype, device) for shape in shapes},
         rounds, CLOCKS[clock], device, progress,
     )
@@ -60,7 +62,7 @@ def measure(sizes: Sizes, device: torch.device, rounds: int, clock: str, progres
         "sync_tokens": counts.sync_tokens, "text_tokens": TEXT_TOKENS,
         "device": device.type, "dtype": str(dtype).removeprefix("torch."), "clock": clock, "rounds": rounds,
         "difference": difference,
-        **summary(seconds, shapes, *gflop(config, counts)),
+        **summary(seconds, shapes, *operations),
     }
 
 
@@ -98,11 +100,27 @@ def random_inputs(
     }
 
 
+def guided_inputs(network: FoleyTransformer, counts: ClipTiming, device: torch.device) -> Inputs:
+    """Of one sound under guidance: the first sample sees the learned stand-ins for no picture."""
+    inputs = random_inputs(network.config, counts, device)
+    inputs["visual"][:1] = network.empty_visual(counts.visual_tokens)
+    inputs["sync"][:1] = network.empty_sync(counts.sync_tokens)
+    return inputs
+
+
 def our_step(network: FoleyTransformer, inputs: Inputs, **denoise) -> Callable[[], Tensor]:
     """A step as sampling runs it, with what all steps share prepared before."""
     conditions = [inputs[name] for name in ("text", "visual", "sync")]
     prepared = network.prepare(*conditions, inputs["latents"].shape[-1])
     return lambda: network.denoise(inputs["latents"], inputs["timestep"], prepared, **denoise)
+
+
+@torch.inference_mode()
+def guided_step(network: FoleyTransformer, inputs: Inputs) -> Callable[[], Tensor]:
+    """Our step as `sampling.sample` takes it: equal conditions are found, and both samples are at one time."""
+    conditions = [inputs[name] for name in ("text", "visual", "sync")]
+    prepared = network.prepare(*conditions, inputs["latents"].shape[-1]).of_samples(list(range(BATCH)))
+    return lambda: network.denoise(inputs["latents"], inputs["timestep"], prepared)
 
 
 def plain_step(network: FoleyTransformer, inputs: Inputs) -> Callable[[], Tensor]:
@@ -114,7 +132,7 @@ def plain_step(network: FoleyTransformer, inputs: Inputs) -> Callable[[], Tensor
 def largest_difference(network: FoleyTransformer, inputs: Inputs) -> float:
     """Relative difference of the two velocities, in the type of the network."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        ours, plain = our_step(network, inputs)().double(), plain_step(network, inputs)().double()
+        ours, plain = guided_step(network, inputs)().double(), plain_step(network, inputs)().double()
     return float((ours - plain).norm() / plain.norm())
 
 
@@ -163,13 +181,15 @@ def matmul(shape: Shape, dtype: torch.dtype, device: torch.device) -> Callable[[
 
 
 def gflop(config: TransformerConfig, counts: ClipTiming, batch: int = BATCH) -> tuple[float, float]:
-    """Operations in all matrix products, convolutions and attentions of our and of the plain step, in 1e9."""
+    """1e9 operations of our and of the plain step, as if no conditions were equal; nothing is computed."""
     network = FoleyTransformer(config, device="meta").requires_grad_(False)
     inputs = random_inputs(config, counts, torch.device("meta"), batch)
-    return _count(our_step(network, inputs)), _count(plain_step(network, inputs))
+    return counted(our_step(network, inputs)), counted(plain_step(network, inputs))
 
 
-def _count(step: Callable[[], Tensor]) -> float:
+@torch.inference_mode()
+def counted(step: Callable[[], Tensor]) -> float:
+    """1e9 operations of a step, counted while it runs."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() / 1e9

@@ -38,7 +38,9 @@ def test_mixed_generations_leave_nothing_behind(run, nodes, patcher):
         )
         del seen
         counts.append(live_tensors())
-    assert len(set(counts[WARM:])) == 1, counts
+    # What tests before this one left may still go; nothing may come.
+    tensors, sizes = zip(*counts[WARM:])
+    assert max(tensors) == tensors[0] and max(sizes) == sizes[0], counts
 
 
 def test_encoders_make_room_for_sampling(comfy, nodes, base):
