@@ -8,6 +8,15 @@ from tests.core.parity import relative_error
 KINDS = 5  # time, latents in, multimodal block, unimodal block, latents out
 
 
+@pytest.fixture(scope="module", autouse=True)
+def threads_of_autograd():
+    """Starts what autograd computes with before the compiler pretends that there is a GPU.
+
+    Otherwise it gets a thread for that GPU, and tests that come later and fork could not train in their children.
+    """
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture
 def compiled(comfy, nodes, patcher, monkeypatch):
     """The model behind the node's own function; `compiled.graphs` lists what was compiled."""
