@@ -114,7 +114,10 @@ def test_a_killed_run_repeats_what_its_checkpoint_lacks(tmp_path):
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
-        run(tmp_path / "killed", batches=die)
+        try:
+            run(tmp_path / "killed", batches=die)
+        finally:
+            os._exit(1)  # or the child would go on with the tests after this one
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert [line["step"] for line in read(tmp_path / "killed" / "metrics.jsonl")][-1] == 7
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
