@@ -23,6 +23,7 @@ from hunyuan_foley_core.train.clips import encode_caption, encode_clip
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.features import CachedClips, FeatureConfig, FeatureSizes, split
 from hunyuan_foley_core.train.manifest import Entry, read_dataset
+from hunyuan_foley_core.train.spectral_latents import SpectralLatents
 from hunyuan_foley_core.vae import DACVAE
 from scripts import small_weights
 from tests import videos
@@ -117,6 +118,31 @@ def test_clips_hold_what_inference_would_compute(built, world, files):
     assert tensors["teacher"].shape == (2 * length, 1)
     assert record.caption == (conditions.with_bandwidth_tag(clip.caption) if clip.tagged else clip.caption)
     assert (record.bandwidth > 16_000) == clip.tagged
+
+
+def test_spectral_latents_are_those_of_the_sound_itself(files, tmp_path):
+    """And good for every DAC-VAE of as many channels, whatever its weights."""
+    paths = {}
+    for channels in (12, 13):
+        paths[channels] = tmp_path / f"vae{channels}.safetensors"
+        network = DACVAE(DACVAEConfig(4, (2, 3, 4, 5, 8), 32, (8, 5, 4, 3, 2), channels), device="meta")
+        save_file(small_weights.random_state(network, torch.Generator().manual_seed(0)), paths[channels])
+    sound = videos.sine(1.0)
+    entry = replace(one_clip(tmp_path), audio=tmp_path / "clip.wav")
+    media.write_audio(entry.audio, torch.from_numpy(sound), 48_000)
+    build_cache([entry], replace(files, vae=paths[12]), tmp_path / "cache", spectral=True)
+    cache = shards.open_cache(tmp_path / "cache")
+    assert cache.identity["vae"] == "spectral-12"
+    _, tensors = CachedClips(cache, list(cache.clips.values()), 1, 0).read(0)
+    whole = SpectralLatents(12)(torch.from_numpy(sound)[None])[0]
+    kept = tensors["mean"].shape[1] - 2  # the last windows reach over the clip's end
+    assert kept > 40 and torch.allclose(tensors["mean"][:, :kept], whole[:, :kept], atol=1e-4)
+    config = FeatureConfig(str(tmp_path / "cache"), 0, 1)
+    assert split(config, 0, checkpoint.load_vae(paths[12]))
+    with pytest.raises(TrainingError, match="another vae"):
+        split(config, 0, checkpoint.load_vae(paths[13]))
+    with pytest.raises(TrainingError, match="latent_channels is 8"):
+        build_cache([entry], files, tmp_path / "other", spectral=True)
 
 
 def test_a_caption_in_a_batch_is_as_if_encoded_with_the_others(files):
