@@ -37,7 +37,7 @@ def add_prepare(command: argparse.ArgumentParser) -> None:
     add(
         "--latents", choices=("encoder", "spectral"), default="encoder",
         help="made by the DAC-VAE's encoder, or the spectral latents that a small one was trained towards "
-        "(`train dac_vae_tiny part=encoder`): exact, and ten times as fast (default: %(default)s)",
+        "(`train dac_vae_tiny part=encoder`): exact, and made in a moment (default: %(default)s)",
     )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
     for name in NETWORKS:

@@ -166,7 +166,7 @@ class CodecObjective:
             for module in (self.vae.encoder, self.vae.quant_conv):
                 module.requires_grad_(False)
         self.reconstruct = torch.compile(self._reconstruct) if config.compile else self._reconstruct
-        self.phases = [Phase("codec", _trainable(self.vae), config.optimiser)]
+        self.phases = [Phase("codec", trainable(self.vae), config.optimiser)]
         if config.adversary.start < config.loop.steps:
             generator = seeded(config.loop.seed, INITIALISATION_STREAM, 1)
             self.discriminators = _seeded_discriminators(config.adversary.width, generator).to(config.device)
@@ -246,7 +246,7 @@ def normalise_latents(vae: DACVAE, waveforms: Iterable[Tensor]) -> None:
     inside.bias[channels:].sub_(2 * scale.log())
 
 
-def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 

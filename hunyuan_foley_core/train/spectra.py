@@ -4,6 +4,7 @@ import math
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -22,6 +23,13 @@ def spectrum(waveform: Tensor, window: int) -> Tensor:
         pad_mode="constant", return_complex=True,
     )
     return frames * (2 / hann.sum())
+
+
+def centred_magnitudes(waveform: Tensor, window: int, hop: int) -> Tensor:
+    """Magnitudes [B,T,F] of [B,1,N]: Hann windows whose middles are those of the N / hop hops; a sine keeps its size."""
+    hann, margin = torch.hann_window(window, dtype=waveform.dtype, device=waveform.device), (window - hop) // 2
+    frames = F.pad(rearrange(waveform, "B 1 N -> B N"), (margin, margin)).unfold(-1, window, hop)
+    return torch.fft.rfft(frames * hann).abs() * (2 / hann.sum())
 
 
 def mel_bands(window: int) -> int:

@@ -8,13 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import metrics
-from .dac_vae import CodecConfig, exported, starting_vae
+from .dac_vae import PREVIEWS, CodecConfig, exported, starting_vae, trainable
 from .loop import Batch, Phase, PhaseLoss
 from .losses import LOGVAR_RANGE
 from .pictures import write_latents
 from .spectral_latents import SpectralLatents
-
-PREVIEWS = 4
 
 
 class SpectralEncoderObjective:
@@ -32,8 +30,7 @@ class SpectralEncoderObjective:
         for module in (self.vae.decoder, self.vae.post_quant_conv):
             module.requires_grad_(False)
         self.posterior = torch.compile(self.vae.posterior) if config.compile else self.vae.posterior
-        trainable = {name: weight for name, weight in self.vae.named_parameters() if weight.requires_grad}
-        self.phases = [Phase("codec", trainable, config.optimiser)]
+        self.phases = [Phase("codec", trainable(self.vae), config.optimiser)]
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[PhaseLoss]:
         mean, logvar, target = self._read(batch)

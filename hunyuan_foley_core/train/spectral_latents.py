@@ -1,20 +1,19 @@
 """What a small DAC-VAE's latents should say: a short-time spectrum, in levels.
 
 An encoder that learns from reconstruction alone puts into its latents whatever its decoder can use, and a small one leaves
-out what is faint and hard: the band above 8 kHz, where within a frame a sound begins. Levels of bands are what a listener
-hears, and a transformer of few parameters learns them several times as fast (docs/evaluation.md has the figures).
+out what is faint: that of the shipped one says nothing of the band above 8 kHz (weights/README.md). Here that band, and when
+within a frame a sound begins, are told whatever else is learned. Whether a transformer does better on them is not known yet.
 """
 
 import math
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from ..timing import LATENT_HOP, SAMPLE_RATE
 from .errors import TrainingError
-from .spectra import triangles
+from .spectra import centred_magnitudes, triangles
 
 # Bands of a window around the frame tell the pitch; a few wide ones in each quarter of the frame, 5 ms, tell the moment.
 FRAME_WINDOW, QUARTER_WINDOW, QUARTERS = 2048, 512, 4
@@ -67,12 +66,8 @@ class _Levels:
         self.window, self.hop, self.floor = window, hop, floor
         # At least a bin wide, so that no low band falls between bins.
         self.filters = triangles(bands, window, SAMPLE_RATE, 0, SAMPLE_RATE / 2, SAMPLE_RATE / window)
-        self.hann = torch.hann_window(window)
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """[B,1,N] to [B,N / hop,M]."""
-        margin = (self.window - self.hop) // 2
-        samples = F.pad(rearrange(waveform, "B 1 N -> B N").float(), (margin, margin))
-        frames = samples.unfold(-1, self.window, self.hop) * self.hann.to(samples)
-        power = (torch.fft.rfft(frames).abs() * (2 / self.hann.sum())).square()
+        power = centred_magnitudes(waveform.float(), self.window, self.hop).square()
         return (power @ self.filters.T.to(power)).sqrt().add(self.floor).log10() - math.log10(self.floor)

@@ -5,12 +5,10 @@ model of impacts has to learn first.
 """
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from ...timing import LATENT_HOP, SAMPLE_RATE
-from ..spectra import FLOOR, triangles
+from ..spectra import FLOOR, centred_magnitudes, triangles
 
 BANDS, WINDOW = 64, 2048
 # Log-mel vectors all point the same way, deep into the negative (cosine 0.95 and more between any two), so the loss would
@@ -29,15 +27,11 @@ class LogMelTeacher:
         self.name = f"log_mel-{BANDS}x{WINDOW}"
         # At least a bin wide, so that no low band falls between bins.
         self.filters = triangles(BANDS, WINDOW, SAMPLE_RATE, 0, SAMPLE_RATE / 2, SAMPLE_RATE / WINDOW).to(device)
-        self.window = torch.hann_window(WINDOW, device=device)
 
     @torch.no_grad()
     def features(self, waveform: Tensor) -> Tensor:
         """[B,1,N] at 48 kHz to [B,F,64] within about -1..1; F = N / 960, rounded down."""
-        frames, margin = waveform.shape[-1] // LATENT_HOP, (WINDOW - LATENT_HOP) // 2
-        samples = rearrange(waveform[..., : frames * LATENT_HOP], "B 1 N -> B N").to(self.window)
-        windows = F.pad(samples, (margin, margin)).unfold(-1, WINDOW, LATENT_HOP)
-        # Scaled so that a sine keeps its amplitude.
-        magnitudes = torch.fft.rfft(windows * self.window).abs() * (2 / self.window.sum())
+        frames = waveform.shape[-1] // LATENT_HOP
+        magnitudes = centred_magnitudes(waveform[..., : frames * LATENT_HOP].to(self.filters), WINDOW, LATENT_HOP)
         levels = (magnitudes @ self.filters.T).clamp(min=FLOOR).log10()
         return ((levels - CENTRE) / HALF_RANGE).cpu()
