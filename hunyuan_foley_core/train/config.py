@@ -8,7 +8,7 @@ parser from outside.
 import difflib
 import json
 import re
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -94,15 +94,6 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raises TrainingError unless a setting is one of the words it may be."""
     if value not in known:
         raise TrainingError(f"{name} is {value!r}.", f"Known are {', '.join(known)}.", "Change it.")
-
-
-def check_sizes(file: str, network: str, held: Any, wanted: Any) -> None:
-    """Raises TrainingError if the file to start from holds a network of other sizes than the section `model` asks for."""
-    if held != wanted:
-        raise TrainingError(
-            f"{file} holds a {network} of {asdict(held)}.", f"The section model asks for {asdict(wanted)}.",
-            "Make the two agree.",
-        )
 
 
 def read_settings(path: Path, overrides: list[str] = ()) -> Settings:

@@ -16,10 +16,10 @@ from ..config import DACVAEConfig
 from ..timing import LATENT_HOP, SAMPLE_RATE
 from ..vae.dac import DACVAE, ResidualUnit
 from . import losses, metrics
-from .config import LoopConfig, OptimiserConfig, check_sizes, one_of
+from .config import LoopConfig, OptimiserConfig, one_of
 from .discriminators import Discriminators
 from .errors import TrainingError
-from .initialisation import INITIALISATION_STREAM
+from .initialisation import INITIALISATION_STREAM, starting_network
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .sounds import SoundConfig
 
@@ -134,19 +134,8 @@ def initialise(vae: DACVAE, generator: torch.Generator) -> None:
 
 
 def starting_vae(config: CodecConfig) -> DACVAE:
-    """The DAC-VAE to train, in float32: of the file to start from, or new.
-
-    Raises:
-        CheckpointError: the file is missing or damaged.
-        TrainingError: it holds one of other sizes.
-    """
-    if not config.start:
-        vae = DACVAE(config.model)
-        initialise(vae, seeded(config.loop.seed, INITIALISATION_STREAM))
-        return vae.to(config.device)
-    vae = load_vae(config.start, dtype=torch.float32, device=config.device)
-    check_sizes(config.start, "DAC-VAE", vae.config, config.model)
-    return vae.train().requires_grad_(True)
+    """The DAC-VAE to train; errors as of `starting_network`."""
+    return starting_network(config, "DAC-VAE", DACVAE, initialise, load_vae)
 
 
 def exported(vae: DACVAE) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,12 +9,12 @@ from ..checkpoint import load_transformer, load_vae
 from ..config import TransformerConfig
 from ..model import FoleyTransformer
 from . import features, sharding
-from .config import build, check_sizes
+from .config import build
 from .dac_vae import CodecConfig, CodecObjective
 from .encoders import EncodersConfig, EncodersObjective, learn_tokenizer
 from .errors import TrainingError
 from .flow import FlowConfig, FlowObjective, initialise
-from .initialisation import INITIALISATION_STREAM, xavier
+from .initialisation import INITIALISATION_STREAM, starting_network, xavier
 from .loop import Callback, Objective, Source, seeded, train
 from .lora_task import LoRAObjective, LoRARunConfig, load_base
 from .repa import Projector
@@ -52,7 +52,7 @@ def train_flow(settings: dict, callback: Callback | None) -> Path:
     vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
     source, validation = features.split(config.data, config.loop.seed, vae)
     _check_widths(config.model, config.data.cache, source.sizes)
-    transformer = _transformer(config)
+    transformer = starting_network(config, "transformer", FoleyTransformer, initialise, load_transformer)
     projector = _projector(config, source.sizes.teacher)
     sharding.shard(transformer, config.device, *([] if projector is None else [projector]))
     trainable = dict(transformer.named_parameters())
@@ -73,17 +73,6 @@ def _train(config, objective: Objective, source: Source, validation: Source | No
     return train(
         objective, source, config.loop, Path(config.out), settings=settings, validation=validation, callback=callback
     )
-
-
-def _transformer(config: FlowConfig) -> FoleyTransformer:
-    """The transformer to train, in float32: of the file to start from, or new."""
-    if not config.start:
-        transformer = FoleyTransformer(config.model)
-        initialise(transformer, seeded(config.loop.seed, INITIALISATION_STREAM))
-        return transformer.to(config.device)
-    transformer = load_transformer(config.start, dtype=torch.float32, device=config.device)
-    check_sizes(config.start, "transformer", transformer.config, config.model)
-    return transformer.train().requires_grad_(True)
 
 
 def _projector(config: FlowConfig, teacher: int | None) -> Projector | None:
