@@ -65,13 +65,17 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW.
+    """AdamW, or AdamW and Muon.
 
     Attributes:
+        learning_rate: AdamW's.
+        matrix_rate: Muon's, for the matrices of linear layers between hidden ones; 0: AdamW moves these too.
+        betas: AdamW's.
         clip: largest norm of the gradients together; longer ones are shortened to it.
     """
 
     learning_rate: float
+    matrix_rate: float
     betas: tuple[float, ...]
     weight_decay: float
     clip: float

@@ -25,6 +25,7 @@ from . import checkpoints, sharding
 from .config import LoopConfig, OptimiserConfig, Settings, differences
 from .errors import TrainingError
 from .log import MetricsLog
+from .optimisers import Optimiser
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +43,16 @@ FIXED = ("task", "model", "lora")  # settings that say what the tensors in a che
 
 @dataclass(frozen=True)
 class Phase:
-    """Parameters that one optimiser moves, by name. A plain objective has one phase, a GAN two."""
+    """Parameters that one loss moves, by name. A plain objective has one phase, a GAN two.
+
+    Attributes:
+        matrices: names of those that Muon may move.
+    """
 
     name: str
     parameters: dict[str, nn.Parameter]
     optimiser: OptimiserConfig
+    matrices: frozenset[str] = frozenset()
 
 
 class Objective(Protocol):
@@ -129,7 +135,7 @@ def train(
     phases = {phase.name: phase for phase in objective.phases}
     for phase in objective.phases:
         sharding.check_sharded(phase.parameters)
-    optimisers = {name: _optimiser(phase) for name, phase in phases.items()}
+    optimisers = {name: Optimiser(phase.parameters, phase.matrices, phase.optimiser) for name, phase in phases.items()}
     average = Average(phases[objective.averaged].parameters, config.ema)
     step = _resume(folder, phases, optimisers, average, settings)
     log, figures = MetricsLog(folder, step, config.tensorboard) if sharding.first() else None, {}
@@ -190,13 +196,6 @@ def seeded(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state))
 
 
-def _optimiser(phase: Phase) -> torch.optim.AdamW:
-    chosen = phase.optimiser
-    return torch.optim.AdamW(
-        phase.parameters.values(), lr=chosen.learning_rate, betas=tuple(chosen.betas), weight_decay=chosen.weight_decay
-    )
-
-
 def _accumulate(objective: Objective, source: Source, step: int, config: LoopConfig) -> tuple[dict[str, Tensor], list]:
     """Adds up the gradients of this process's share of one update; where it is sharded, FSDP takes their mean.
 
@@ -218,15 +217,12 @@ def _accumulate(objective: Objective, source: Source, step: int, config: LoopCon
     return parts, clips
 
 
-def _update(phase: Phase, optimiser: torch.optim.Optimizer, share: float, step: int, clips: list) -> Tensor:
+def _update(phase: Phase, optimiser: Optimiser, share: float, step: int, clips: list) -> Tensor:
     """Clips, moves the weights, clears the gradients; returns the gradients' norm before clipping."""
     norm = sharding.complete(nn.utils.clip_grad_norm_(phase.parameters.values(), phase.optimiser.clip))
     if not norm.isfinite():
         raise _not_finite(f"The gradient of `{phase.name}`", norm, step, clips)
-    for group in optimiser.param_groups:
-        group["lr"] = share * phase.optimiser.learning_rate
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.step(share)
     return norm
 
 
@@ -316,7 +312,7 @@ def _state(step: int, phases, optimisers, average: Average, settings: Settings) 
         "step": step,
         "settings": settings,
         "parameters": {name: {k: p.detach() for k, p in phase.parameters.items()} for name, phase in phases.items()},
-        "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+        "optimisers": {name: optimiser.state() for name, optimiser in optimisers.items()},
         "average": average.values,
     }
 
@@ -335,7 +331,7 @@ def _resume(folder: Path, phases, optimisers, average: Average, settings: Settin
         for name in both:
             for key, value in state["parameters"][name].items():
                 _fill(phases[name].parameters[key], value)
-            optimisers[name].load_state_dict(_sharded_moments(state["optimisers"][name], phases[name]))
+            optimisers[name].load(state["optimisers"][name])
         for key, value in state["average"].items():
             _fill(average.values[key], value)
     return state["step"]
@@ -343,19 +339,6 @@ def _resume(folder: Path, phases, optimisers, average: Average, settings: Settin
 
 def _fill(target: Tensor, value: Tensor) -> None:
     sharding.local(target).copy_(sharding.local(sharding.part_of(value, target)))
-
-
-def _sharded_moments(state: dict[str, Any], phase: Phase) -> dict[str, Any]:
-    """An optimiser's state with what has the shape of a parameter sharded as the parameter is."""
-    parameters = list(phase.parameters.values())
-    moments = {
-        index: {
-            name: sharding.part_of(value, parameters[index]) if value.shape == parameters[index].shape else value
-            for name, value in held.items()
-        }
-        for index, held in state["state"].items()
-    }
-    return {**state, "state": moments}
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -36,7 +36,7 @@ CONFIG = SimpleNamespace(
     device="cpu", precision="fp32", checkpointing=True,
     objective=SimpleNamespace(timesteps="logit_normal", shift=1.0, sample_latents=True, visual_dropout=0.4, text_dropout=0.4),
     repa=SimpleNamespace(weight=0.5, block=1, width=16), preview=SimpleNamespace(vae="", steps=2, guidance_scale=3.0),
-    optimiser=OptimiserConfig(1e-3, (0.9, 0.95), 0.01, 0.5),
+    optimiser=OptimiserConfig(1e-3, 0.0, (0.9, 0.95), 0.01, 0.5),
 )
 
 

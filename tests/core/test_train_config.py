@@ -37,7 +37,7 @@ def file(tmp_path):
 def test_sections_values_and_comments(file):
     settings = read_settings(file)
     assert settings["name"] == "a # b" and settings["deep"] == {"er": {"flag": True}}
-    assert build(OptimiserConfig, settings["optimiser"]) == OptimiserConfig(1e-3, (0.8, 0.99), 0.0, 1.0)
+    assert build(OptimiserConfig, settings["optimiser"]) == OptimiserConfig(1e-3, 0.0, (0.8, 0.99), 0.0, 1.0)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")

@@ -33,7 +33,7 @@ def config(repa=0.0, visual_dropout=0.0, text_dropout=0.0, sample_latents=False)
     return SimpleNamespace(
         device="cpu", precision="fp32", checkpointing=False,
         objective=ObjectiveConfig("logit_normal", 1.0, sample_latents, visual_dropout, text_dropout),
-        repa=RepaConfig(repa, 2, 8), preview=PreviewConfig("", 2, 4.5), optimiser=OptimiserConfig(1e-3, (0.9, 0.95), 0.0, 1.0),
+        repa=RepaConfig(repa, 2, 8), preview=PreviewConfig("", 2, 4.5), optimiser=OptimiserConfig(1e-3, 0.0, (0.9, 0.95), 0.0, 1.0),
     )
 
 

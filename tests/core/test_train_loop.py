@@ -25,7 +25,7 @@ LOOP = LoopConfig(
     validation_batches=2, save_every=4, keep=2, seed=5,
 )
 SETTINGS = {"task": "toy", "model": {"width": 4}, "loop": {"steps": 12}}
-ADAM = OptimiserConfig(1e-2, (0.8, 0.99), 0.01, 1.0)
+ADAM = OptimiserConfig(1e-2, 0.0, (0.8, 0.99), 0.01, 1.0)
 
 
 class Toy:
