@@ -22,6 +22,7 @@ from .errors import TrainingError
 from .initialisation import INITIALISATION_STREAM, starting_network
 from .loop import Batch, Phase, PhaseLoss, seeded
 from .sounds import SoundConfig
+from .spectral_latents import SpectralLatents
 
 PREVIEWS = 4
 PARTS = ("all", "encoder", "decoder")
@@ -30,6 +31,8 @@ BRANCH_SCALE, OUTPUT_SCALE = 0.1, 0.02
 # Sound at this level has activations and latents near 1 at the start. Far below 1 Snake is the identity, and a linear
 # encoder cannot tell how loud a noise is. The posterior's own noise starts small beside its mean.
 TYPICAL_LEVEL, INITIAL_LOGVAR = 0.05, -4.0
+# Noise on spectral latents that a decoder learns from, so that it forgives what a transformer gets wrong.
+SPECTRAL_NOISE = 0.3
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class CodecConfig:
         part: what is trained. "all": both halves for reconstruction, as published. "encoder": the encoder alone, towards
             latents that tell the spectrum (`spectral_latents`). "decoder": the decoder alone, so that latents made before
             stay valid.
+        spectral_share: share of each batch of a decoder's training that is decoded from the spectral latents themselves
+            instead of the encoder's: what a transformer taught with `prepare --latents spectral` will hand it.
         compile: fuse the network's arithmetic with torch.compile, which needs a C++ compiler on the CPU: about a minute at
             the start, then 1.7 times the speed (AMD EPYC, one core).
     """
@@ -84,6 +89,7 @@ class CodecConfig:
     device: str
     start: str
     part: str
+    spectral_share: float
     compile: bool
     model: DACVAEConfig
     data: SoundConfig
@@ -94,6 +100,11 @@ class CodecConfig:
 
     def __post_init__(self):
         one_of("part", self.part, PARTS)
+        if not 0 <= self.spectral_share < 1 or (self.spectral_share and self.part != "decoder"):
+            raise TrainingError(
+                f"spectral_share is {self.spectral_share} with part={self.part}.",
+                "Expected 0, or with part=decoder a share below 1.", "Change it.",
+            )
         rates = (self.model.encoder_rates, self.model.decoder_rates)
         if {math.prod(side) for side in rates} != {LATENT_HOP}:
             raise TrainingError(
@@ -155,6 +166,7 @@ class CodecObjective:
             for module in (self.vae.encoder, self.vae.quant_conv):
                 module.requires_grad_(False)
         self.reconstruct = torch.compile(self._reconstruct) if config.compile else self._reconstruct
+        self.spectral = SpectralLatents(config.model.latent_channels) if config.spectral_share else None
         self.phases = [Phase("codec", trainable(self.vae), config.optimiser)]
         if config.adversary.start < config.loop.steps:
             generator = seeded(config.loop.seed, INITIALISATION_STREAM, 1)
@@ -164,7 +176,8 @@ class CodecObjective:
 
     def losses(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[PhaseLoss]:
         waveform, weights = batch["waveform"].to(self.config.device), self.config.losses
-        mean, logvar, decoded = self.reconstruct(waveform, self._noise(waveform, generator))
+        given = self._given(waveform)
+        mean, logvar, decoded = self.reconstruct(waveform[len(given):], self._noise(waveform, generator), given)
         mel, magnitude = losses.spectral_losses(decoded, waveform, weights.windows, weights.floor)
         parts = {
             "mel": mel, "magnitude": magnitude, "waveform": losses.waveform_loss(decoded, waveform),
@@ -187,19 +200,30 @@ class CodecObjective:
         shape = (len(waveform), self.config.model.latent_channels, waveform.shape[-1] // self.config.model.hop)
         return torch.randn(shape, generator=generator).to(waveform)
 
-    def _reconstruct(self, waveform: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The posterior's mean and logvar, and what a draw from it sounds like."""
+    def _given(self, waveform: Tensor) -> Tensor:
+        """Spectral latents of the first sounds, as many as `spectral_share` says."""
+        count = round(self.config.spectral_share * len(waveform))
+        if not count:
+            return waveform.new_zeros(0, self.config.model.latent_channels, waveform.shape[-1] // self.config.model.hop)
+        return self.spectral(waveform[:count])
+
+    def _reconstruct(self, waveform: Tensor, noise: Tensor, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The posterior's mean and logvar, and what the given latents, and after them a draw from it, sound like."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.part != "decoder"):
             mean, logvar = self.vae.posterior(waveform)
-        return mean, logvar, self.vae.synthesise(mean + (0.5 * logvar).exp() * noise)
+        draw = mean + (0.5 * logvar).exp() * noise[len(given):]
+        return mean, logvar, self.vae.synthesise(torch.cat((given + SPECTRAL_NOISE * noise[: len(given)], draw)))
 
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Reconstruction from the posterior's mean, as inference does it."""
         waveform = batch["waveform"].to(self.config.device)
         mean, logvar = self.vae.posterior(waveform)
         decoded = self.vae.synthesise(mean)
+        from_spectral = {} if self.spectral is None else {"mel_distance_from_spectral": metrics.mel_distance(
+            self.vae.synthesise(self.spectral(waveform)), waveform
+        ).mean().item()}
         return {
-            "mel_distance": metrics.mel_distance(decoded, waveform).mean().item(),
+            "mel_distance": metrics.mel_distance(decoded, waveform).mean().item(), **from_spectral,
             "si_sdr_db": metrics.si_sdr(decoded, waveform).mean().item(),
             "level_error_db": metrics.level_error(decoded, waveform).mean().item(),
             **metrics.latent_statistics(mean, logvar),

@@ -19,7 +19,7 @@ from hunyuan_foley_core.config import DACVAEConfig
 from hunyuan_foley_core.train import checkpoints, loop
 from hunyuan_foley_core.train.command import CONFIGS
 from hunyuan_foley_core.train.config import build, read_settings
-from hunyuan_foley_core.train.dac_vae import CodecConfig, CodecObjective, initialise, normalise_latents
+from hunyuan_foley_core.train.dac_vae import INITIAL_LOGVAR, SPECTRAL_NOISE, CodecConfig, CodecObjective, initialise, normalise_latents
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.sounds import Sounds, scan, split
@@ -153,6 +153,29 @@ def test_an_encoder_learns_to_tell_the_spectrum(tmp_path):
     assert list((tmp_path / "previews").rglob("latents.png"))
     vae = checkpoint.load_vae(checkpoints.found(tmp_path)[-1] / checkpoints.WEIGHTS)
     assert vae.encode(burst(0)[None])[0].shape == (1, 16, 6)
+
+
+def test_a_decoder_learns_from_spectral_latents_beside_the_encoders():
+    chosen = config("part=decoder", "spectral_share=0.5", "model.latent_channels=16")
+    objective = CodecObjective(chosen)
+    seen = []
+    synthesise = objective.vae.synthesise
+    objective.vae.synthesise = lambda latents: seen.append(latents) or synthesise(latents)
+    waveform = torch.stack([burst(0), burst(1)])
+    for _, loss, _ in objective.losses({"waveform": waveform}, 0, loop.seeded(0)):
+        assert loss.isfinite()
+    drawn, spectral, encoded = seen[0], objective.spectral(waveform), objective.vae.posterior(waveform)[0]
+    assert ((drawn[0] - spectral[0]).std() / SPECTRAL_NOISE).item() == pytest.approx(1, rel=0.2)
+    spread = math.exp(0.5 * INITIAL_LOGVAR)
+    assert ((drawn[1] - encoded[1]).std() / spread).item() == pytest.approx(1, rel=0.3)
+    figures = objective.validate({"waveform": waveform}, loop.seeded(0))
+    assert figures["mel_distance_from_spectral"] > 0
+
+
+@pytest.mark.parametrize("words", (["spectral_share=0.5"], ["part=decoder", "spectral_share=1.0"]))
+def test_shares_of_spectral_latents_that_mean_nothing_are_refused(words):
+    with pytest.raises(TrainingError, match="Expected 0, or with part=decoder"):
+        config(*words)
 
 
 def test_parts_that_there_are_not_are_refused():
