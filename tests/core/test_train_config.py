@@ -19,6 +19,7 @@ TEXT = """
 name = "a # b"  # a comment
 [optimiser]
 learning_rate = 1e-3
+matrix_rate = 0
 betas = [0.8, 0.99]   # two of them
 weight_decay = 0
 clip = 1.0
@@ -106,7 +107,7 @@ def test_values_that_do_not_fit(file, change, message):
 
 
 def test_all_missing_settings_are_named():
-    with pytest.raises(TrainingError, match="lacks betas, weight_decay, clip"):
+    with pytest.raises(TrainingError, match="lacks matrix_rate, betas, weight_decay, clip"):
         build(OptimiserConfig, {"learning_rate": 0.1})
 
 

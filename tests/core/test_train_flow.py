@@ -1,6 +1,7 @@
 """The flow-matching objective and the command that trains the transformer with it."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +11,13 @@ from torch import nn
 from hunyuan_foley_core import checkpoint
 from hunyuan_foley_core.config import TransformerConfig
 from hunyuan_foley_core.model import FoleyTransformer
+from hunyuan_foley_core.model.layers import torch_attention
 from hunyuan_foley_core.train import command, loop
 from hunyuan_foley_core.train.command import CONFIGS
 from hunyuan_foley_core.train.config import OptimiserConfig, build, read_settings
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.flow import (
-    FlowConfig, FlowObjective, ObjectiveConfig, PreviewConfig, RepaConfig, draw_sigmas, initialise,
+    FlowConfig, FlowObjective, ObjectiveConfig, PreviewConfig, RepaConfig, draw_sigmas, hidden_matrices, initialise,
 )
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.repa import Projector
@@ -229,3 +231,27 @@ def test_settings_that_do_not_fit_give_one_paragraph(cache, tmp_path, change, me
 
 def test_the_shipped_configuration_is_whole():
     assert build(FlowConfig, read_settings(CONFIGS / "tiny.toml")).repa.block == 1
+
+
+def test_only_matrices_between_hidden_layers_are_muons():
+    transformer = FoleyTransformer(SIZES)
+    names = hidden_matrices(dict(transformer.named_parameters()))
+    assert "single_blocks.1.modulation.linear.weight" in names and "triple_blocks.0.text_cross_kv.weight" in names
+    assert not any(name.startswith(("final_layer.", "time_in.", "audio_embedder.", "empty_", "sync_pos")) for name in names)
+    assert all(dict(transformer.named_parameters())[name].ndim == 2 for name in names)
+
+
+def test_a_new_transformers_first_block_tells_where_in_the_clip_it_is():
+    """Its update of equal audio tokens differs from place to place, as a line through the places would have it."""
+    transformer = FoleyTransformer(replace(SIZES, hidden_size=32, num_heads=2, num_multimodal_blocks=2))
+    initialise(transformer, loop.seeded(0))
+    clips, frames = batch(1), 50
+    prepared = transformer.prepare(clips["text"], clips["visual"], clips["sync"], frames)
+    audio, visual = torch.zeros(1, frames, 32), prepared.visual
+    activated = torch.zeros(1, 1, 32)
+    updated, _ = transformer.triple_blocks[0](audio, visual, activated, prepared.text[0], prepared.rotations, torch_attention)
+    places = torch.arange(frames).float()
+    track = updated[0] - updated[0].mean(0)
+    main = track @ torch.linalg.svd(track)[2][0]  # along the direction in which tokens differ most
+    assert track.abs().max() > 0.05
+    assert abs(torch.corrcoef(torch.stack((main, places)))[0, 1]) > 0.9
