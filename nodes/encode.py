@@ -87,10 +87,17 @@ class FoleyEncodeText(io.ComfyNode):
 
     @classmethod
     def execute(cls, encoders, prompt: str, negative_prompt: str, bandwidth_tag: str, video=None) -> io.NodeOutput:
-        clap, device = encoders.load_for_text()
-        pairs = {
-            variant: encode_text_pair(clap, prompt, negative_prompt, tag=variant == BANDWIDTH_TAG, device=device)
-            for variant in TAG_VARIANTS
-        }
-        texts, negative_texts = ({variant: pair[i] for variant, pair in pairs.items()} for i in (0, 1))
-        return io.NodeOutput(*conditioning_pair(texts, negative_texts, bandwidth_tag, video, encoders.sources))
+        return io.NodeOutput(*encode_prompts(encoders, prompt, negative_prompt, bandwidth_tag, video))
+
+
+def encode_prompts(
+    encoders, prompt: str, negative_prompt: str, bandwidth_tag: str = BANDWIDTH_TAG, video: FoleyVideo | None = None
+) -> tuple[list, list]:
+    """Positive and negative CONDITIONING of a prompt and its negative, with the picture if there is one."""
+    clap, device = encoders.load_for_text()
+    pairs = {
+        variant: encode_text_pair(clap, prompt, negative_prompt, tag=variant == BANDWIDTH_TAG, device=device)
+        for variant in TAG_VARIANTS
+    }
+    texts, negative_texts = ({variant: pair[i] for variant, pair in pairs.items()} for i in (0, 1))
+    return conditioning_pair(texts, negative_texts, bandwidth_tag, video, encoders.sources)

@@ -73,19 +73,34 @@ class FoleySampler(io.ComfyNode):
     def execute(
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler, denoise, bandwidth_tag
     ) -> io.NodeOutput:
-        require_foley_model(model)
-        positive, negative = (with_variant(conditioning, bandwidth_tag) for conditioning in (positive, negative))
-        latents = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-        sigmas = linear_schedule(model, steps, denoise) if scheduler == LINEAR else None
-        samples = comfy.sample.sample(
-            model, comfy.sample.prepare_noise(latents, seed, latent.get("batch_index")),
-            steps, cfg, sampler_name, "simple" if scheduler == LINEAR else scheduler,
-            positive, negative, latents, denoise=denoise, sigmas=sigmas, noise_mask=latent.get("noise_mask"),
-            callback=latent_preview.prepare_callback(model, steps), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=seed,
-        )
-        check_finite(samples)
-        return io.NodeOutput({**latent, "samples": samples})
+        return io.NodeOutput(sample_latents(
+            model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, sampler_name=sampler_name,
+            scheduler=scheduler, denoise=denoise, bandwidth_tag=bandwidth_tag,
+        ))
+
+
+def sample_latents(
+    model, positive, negative, latent: dict, *, seed: int, steps: int, cfg: float, sampler_name: str = "euler",
+    scheduler: str = LINEAR, denoise: float = 1.0, bandwidth_tag: str = AS_ENCODED,
+) -> dict:
+    """A LATENT with sampled latents in place of the given ones; the one way in which this pack's nodes sample.
+
+    Raises:
+        InputError: another kind of model, conditioning that does not fit it, or a result that is not finite.
+    """
+    require_foley_model(model)
+    positive, negative = (with_variant(conditioning, bandwidth_tag) for conditioning in (positive, negative))
+    latents = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    sigmas = linear_schedule(model, steps, denoise) if scheduler == LINEAR else None
+    samples = comfy.sample.sample(
+        model, comfy.sample.prepare_noise(latents, seed, latent.get("batch_index")),
+        steps, cfg, sampler_name, "simple" if scheduler == LINEAR else scheduler,
+        positive, negative, latents, denoise=denoise, sigmas=sigmas, noise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, steps), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    check_finite(samples)
+    return {**latent, "samples": samples}
 
 
 def linear_schedule(model, steps: int, denoise: float) -> torch.Tensor:
