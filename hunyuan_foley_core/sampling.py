@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .model import FoleyTransformer, PreparedConditions, different_samples
+from .start import FROM_NOISE, Start
 from .timing import ClipTiming
 
 TIMESTEP_SCALE = 1000.0
@@ -25,8 +26,10 @@ _SIGMA_ROUNDING = 1e-5
 StepCallback = Callable[[int, int, Tensor], None]  # (steps done, steps in all, latents); raising cancels the run
 
 
-def linear_sigmas(steps: int, shift: float = 1.0) -> Tensor:
+def linear_sigmas(steps: int, shift: float = 1.0, strength: float = 1.0) -> Tensor:
     """Noise levels from 1 to 0, float32 [steps + 1]; shift > 1 spends more steps at high noise.
+
+    A strength below 1 takes the last `steps` of as many more steps as make them that share of the way; 0 leaves [0].
 
     Raises:
         InputError: fewer than one step, or a shift that is not positive.
@@ -35,14 +38,21 @@ def linear_sigmas(steps: int, shift: float = 1.0) -> Tensor:
         raise InputError(f"The number of steps is {steps}.", "Expected at least 1.", "50 is the published setting.")
     if not shift > 0:
         raise InputError(f"The shift is {shift}.", "Expected a number above 0.", "1.0 is the published setting.")
-    sigmas = torch.linspace(1, 0, steps + 1)
-    return shift * sigmas / (1 + (shift - 1) * sigmas)
+    if strength == 0:
+        return torch.zeros(1)
+    sigmas = torch.linspace(1, 0, int(steps / strength) + 1)
+    return (shift * sigmas / (1 + (shift - 1) * sigmas))[-(steps + 1) :]
 
 
-def make_noise(batch: int, channels: int, latent_frames: int, seed: int) -> Tensor:
-    """Gaussian noise [B, C, L], float32, drawn on the CPU so that a seed means the same everywhere."""
+def make_noise(batch: int, channels: int, latent_frames: int, seed: int, first_take: int = 0) -> Tensor:
+    """Gaussian noise [B, C, L], float32, drawn on the CPU so that a seed means the same everywhere.
+
+    Takes are drawn one after the other: those of a batch of one from `first_take` on are, to the bit, those of any
+    batch that holds that take.
+    """
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(batch, channels, latent_frames, generator=generator)
+    takes = [torch.randn(1, channels, latent_frames, generator=generator) for _ in range(first_take + batch)]
+    return torch.cat(takes[first_take:])
 
 
 def guided(velocity: Tensor, guidance_scale: float) -> Tensor:
@@ -124,6 +134,7 @@ def sample(
     guidance_scale: float = 4.5,
     shift: float = 1.0,
     guidance_interval: GuidanceInterval = WHOLE_INTERVAL,
+    start: Start = FROM_NOISE,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Turns noise into latents.
@@ -138,6 +149,7 @@ def sample(
         steps, shift: see `linear_sigmas`.
         guidance_interval: (high, low) noise levels; guidance while low < sigma <= high. Other steps compute the
             conditional half alone, at half the work.
+        start: latents to start from, how far from them to go, and which of them to keep.
         callback: called after each step with (steps done, steps in all, latents); an exception it raises ends the run.
 
     Returns:
@@ -148,7 +160,8 @@ def sample(
             range, or a result that is not finite.
     """
     check_interval(guidance_interval)
-    sigmas = linear_sigmas(steps, shift)
+    start = start.on(noise)
+    sigmas = linear_sigmas(steps, shift, start.strength)
     guidance = [
         negative_text is not None and guidance_scale > 1 and is_guided(sigma, guidance_interval)
         for sigma in sigmas[:-1].tolist()
@@ -156,16 +169,18 @@ def sample(
     both, conditional = prepare_generation(
         transformer, noise, text, negative_text if any(guidance) else None, visual, sync
     )
-    sigmas, latents = sigmas.to(noise.device), noise.float()
+    sigmas, pure_noise = sigmas.to(noise.device), noise.float()
+    latents = start.at(pure_noise, sigmas[0])
     for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:])):
-        model_input = latents.to(noise.dtype)
+        seen = start.seen(latents, pure_noise, sigma)
+        model_input = seen.to(noise.dtype)
         if guidance[step]:
             model_input = torch.cat((model_input, model_input))
         velocity = transformer.denoise(
             model_input, (sigma * TIMESTEP_SCALE).expand(len(model_input)), both if guidance[step] else conditional
         ).float()
         velocity = guided(velocity, guidance_scale) if guidance[step] else velocity
-        latents = euler_step(latents, velocity, sigma, next_sigma)
+        latents = euler_step(latents, start.towards(latents, seen, velocity, sigma), sigma, next_sigma)
         if callback is not None:
             callback(step + 1, steps, latents)
     check_finite(latents)

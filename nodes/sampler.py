@@ -107,10 +107,10 @@ def linear_schedule(model, steps: int, denoise: float) -> torch.Tensor:
     """Noise levels from `denoise`'s share of the whole way down to 0, float32 [steps + 1]; empty for a share of 0."""
     if denoise <= 0:
         return torch.empty(0)
-    whole_way = steps if denoise >= 1 else int(steps / denoise)
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteFlow):
-        sigmas = linear_sigmas(whole_way, sampling.shift)
-    else:  # a node put another shift rule in its place
-        sigmas = torch.tensor([float(sampling.percent_to_sigma(i / whole_way)) for i in range(whole_way + 1)])
-    return sigmas[-(steps + 1):]
+        return linear_sigmas(steps, sampling.shift, denoise)
+    # A node put another shift rule in its place.
+    whole_way = int(steps / denoise)
+    sigmas = torch.tensor([float(sampling.percent_to_sigma(i / whole_way)) for i in range(whole_way + 1)])
+    return sigmas[-(steps + 1) :]
