@@ -1,18 +1,19 @@
-"""Flow-matching sampling: linear-shift sigmas, Euler steps in float32, classifier-free guidance in one batch.
+"""Flow-matching sampling: linear-shift sigmas, Euler steps in float32, classifier-free guidance in one batch; clips of any length.
 
 The model predicts velocity = noise - data at model time 1000 * sigma (arXiv 2508.16930 and its released settings).
 """
 
 import math
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
-from .model import FoleyTransformer, PreparedConditions, different_samples
+from .model import FoleyTransformer
 from .start import FROM_NOISE, Start
-from .timing import ClipTiming
+from .velocity import ClipVelocity, Texts
+from .windows import Window, plan_windows
 
 TIMESTEP_SCALE = 1000.0
 
@@ -55,12 +56,6 @@ def make_noise(batch: int, channels: int, latent_frames: int, seed: int, first_t
     return torch.cat(takes[first_take:])
 
 
-def guided(velocity: Tensor, guidance_scale: float) -> Tensor:
-    """Combines a batch of [unconditional, conditional] velocities."""
-    unconditional, conditional = velocity.chunk(2)
-    return unconditional + guidance_scale * (conditional - unconditional)
-
-
 def check_interval(interval: GuidanceInterval) -> None:
     """Raises InputError unless 1 >= high >= low >= 0; equal ones mean no guidance at all."""
     high, low = interval
@@ -81,53 +76,13 @@ def euler_step(latents: Tensor, velocity: Tensor, sigma: Tensor, next_sigma: Ten
     return latents + velocity.float() * (next_sigma - sigma)
 
 
-def _batched(name: str, features: Tensor, batch: int, like: Tensor) -> Tensor:
-    if features.shape[0] not in (1, batch):
-        raise InputError(
-            f"The {name} features are a batch of {features.shape[0]}, the noise is a batch of {batch}.",
-            "Expected one set of features, or one for each sound.",
-        )
-    return features.to(like).expand(batch, -1, -1)
-
-
-def prepare_generation(
-    transformer: FoleyTransformer, noise: Tensor, text: Tensor, negative_text: Tensor | None,
-    visual: Tensor | None, sync: Tensor | None,
-) -> tuple[PreparedConditions, PreparedConditions]:
-    """Conditions for the batch [unconditional, conditional], and for its conditional half.
-
-    The two are the same when `negative_text` is None. Sounds of equal conditions share the work.
-    """
-    batch, _, latent_frames = noise.shape
-    counts = ClipTiming.from_latent_frames(latent_frames)
-    empty_visual = transformer.empty_visual(counts.visual_tokens if visual is None else visual.shape[1])
-    empty_sync = transformer.empty_sync(counts.sync_tokens if sync is None else sync.shape[1])
-    texts, visuals, syncs = [text], [empty_visual if visual is None else visual], [empty_sync if sync is None else sync]
-    if negative_text is not None:
-        if negative_text.shape[1] != text.shape[1]:
-            raise InputError(
-                f"The prompt has {text.shape[1]} text tokens and the negative prompt {negative_text.shape[1]}.",
-                "Expected the same number: the model was used with both padded to the longer one.",
-                "Encode the two together.",
-            )
-        texts, visuals, syncs = [negative_text] + texts, [empty_visual] + visuals, [empty_sync] + syncs
-
-    def join(name: str, parts: list[Tensor]) -> Tensor:
-        return torch.cat([_batched(name, part, batch, noise) for part in parts])
-
-    features = join("text", texts), join("visual", visuals), join("sync", syncs)
-    first, samples = different_samples(*features)
-    prepared = transformer.prepare(*(tensor[first] for tensor in features), latent_frames)
-    return prepared.of_samples(samples), prepared.of_samples(samples[-batch:])
-
-
 @torch.inference_mode()
 def sample(
     transformer: FoleyTransformer,
     noise: Tensor,
     *,
-    text: Tensor,
-    negative_text: Tensor | None,
+    text: Texts,
+    negative_text: Texts | None,
     visual: Tensor | None = None,
     sync: Tensor | None = None,
     steps: int = 50,
@@ -135,6 +90,7 @@ def sample(
     shift: float = 1.0,
     guidance_interval: GuidanceInterval = WHOLE_INTERVAL,
     start: Start = FROM_NOISE,
+    windows: Sequence[Window] | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Turns noise into latents.
@@ -142,14 +98,15 @@ def sample(
     Args:
         transformer: the model; what does not depend on the step is computed once, before the loop.
         noise: [B, C, L]; its dtype and device are those the model computes in, the solver's state is float32.
-        text, negative_text: [1 or B, T, text_dim], encoded together. Without `negative_text`, or with a
-            `guidance_scale` of at most 1, there is no unconditional half.
+        text, negative_text: [1 or B, T, text_dim], or several by time, all encoded together. Without `negative_text`,
+            or with a `guidance_scale` of at most 1, there is no unconditional half.
         visual, sync: [1 or B, V, visual_dim] and [1 or B, S, sync_dim]; None: the learned empty features, at the length
             the latents imply.
         steps, shift: see `linear_sigmas`.
         guidance_interval: (high, low) noise levels; guidance while low < sigma <= high. Other steps compute the
             conditional half alone, at half the work.
         start: latents to start from, how far from them to go, and which of them to keep.
+        windows: from `plan_windows`, with the cuts that the features were made with; None: those of a clip without cuts.
         callback: called after each step with (steps done, steps in all, latents); an exception it raises ends the run.
 
     Returns:
@@ -166,20 +123,15 @@ def sample(
         negative_text is not None and guidance_scale > 1 and is_guided(sigma, guidance_interval)
         for sigma in sigmas[:-1].tolist()
     ]
-    both, conditional = prepare_generation(
-        transformer, noise, text, negative_text if any(guidance) else None, visual, sync
+    velocity_of = ClipVelocity(
+        transformer, noise, text, negative_text if any(guidance) else None, visual, sync,
+        plan_windows(noise.shape[-1]) if windows is None else windows, guidance_scale,
     )
     sigmas, pure_noise = sigmas.to(noise.device), noise.float()
     latents = start.at(pure_noise, sigmas[0])
     for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         seen = start.seen(latents, pure_noise, sigma)
-        model_input = seen.to(noise.dtype)
-        if guidance[step]:
-            model_input = torch.cat((model_input, model_input))
-        velocity = transformer.denoise(
-            model_input, (sigma * TIMESTEP_SCALE).expand(len(model_input)), both if guidance[step] else conditional
-        ).float()
-        velocity = guided(velocity, guidance_scale) if guidance[step] else velocity
+        velocity = velocity_of(seen, sigma * TIMESTEP_SCALE, guidance[step])
         latents = euler_step(latents, start.towards(latents, seen, velocity, sigma), sigma, next_sigma)
         if callback is not None:
             callback(step + 1, steps, latents)

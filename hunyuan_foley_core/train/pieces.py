@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..timing import LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming
-
-SEGMENT_LATENTS = SEGMENT_HOP * LATENT_RATE // SYNC_RATE  # latent frames from one segment's start to the next one's
+from ..timing import SEGMENT_TOKENS, ClipTiming
+from ..windows import SEGMENT_LATENTS, first_picture
 
 
 def starts(shapes: Mapping[str, list[int]], latent_frames: int) -> int:
@@ -17,13 +16,10 @@ def starts(shapes: Mapping[str, list[int]], latent_frames: int) -> int:
 
 
 def cut(tensors: Mapping[str, Tensor], segment: int, latent_frames: int) -> dict[str, Tensor]:
-    """The part of a clip's tensors that begins at a segment and has so many latent frames; the text stays whole.
-
-    Pictures at 8 a second need not begin there; the nearest one does, 1/16 s away at most.
-    """
+    """The part of a clip's tensors that begins at a segment and has so many latent frames; the text stays whole."""
     timing, first = ClipTiming.from_latent_frames(latent_frames), segment * SEGMENT_LATENTS
     whole = tensors["mean"].shape[1]
-    visual = min(round(first * VISUAL_RATE / LATENT_RATE), len(tensors["visual"]) - timing.visual_tokens)
+    visual = first_picture(first, len(tensors["visual"]), timing.visual_tokens)
     cuts = {
         "mean": lambda x: x[:, first : first + latent_frames],
         "logvar": lambda x: x[:, first : first + latent_frames],

@@ -6,12 +6,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hunyuan_foley_core.checkpoint import load_transformer
 from hunyuan_foley_core.model.repetition import different_samples, different_tokens
-from hunyuan_foley_core.sampling import make_noise, prepare_generation, sample
+from hunyuan_foley_core.sampling import make_noise, sample
+from hunyuan_foley_core.velocity import prepare_generation
 
 from .parity import cases, relative_error, weights
 
 CASES = cases("sampling")
 CONDITIONS = {name: CASES[name] for name in ("text", "negative_text", "visual", "sync")}
+LISTED = {"texts": [CASES["text"]], "negative_texts": [CASES["negative_text"]], "visual": CASES["visual"], "sync": CASES["sync"]}
 SYNC_TOKENS = CASES["sync"].shape[1]
 
 
@@ -51,7 +53,7 @@ def test_variations_add_nothing_to_the_modulation_of_the_unimodal_blocks(transfo
     def rows(batch):
         seen = []
         with torch.inference_mode():
-            both, conditional = prepare_generation(transformer, make_noise(batch, 16, 100, seed=1), **CONDITIONS)
+            both, conditional = prepare_generation(transformer, make_noise(batch, 16, 100, seed=1), **LISTED)
             handle = transformer.single_blocks[0].modulation.register_forward_hook(
                 lambda module, inputs, output: seen.append(len(inputs[0]))
             )
@@ -70,7 +72,7 @@ def test_a_guided_step_costs_less_than_two_alone(transformer):
         return counter.get_total_flops()
 
     with torch.inference_mode():
-        both, conditional = prepare_generation(transformer, make_noise(1, 16, 100, seed=1), **CONDITIONS)
+        both, conditional = prepare_generation(transformer, make_noise(1, 16, 100, seed=1), **LISTED)
         apart = transformer.prepare(CONDITIONS["text"], CONDITIONS["visual"], CONDITIONS["sync"], 100)
         assert flops(both, 2) < 2 * flops(apart, 1)
 

@@ -1,0 +1,173 @@
+"""Sound of any length: overlapping windows of a length the model knows, fused at every step.
+
+A window starts a multiple of 16 latent frames after its scene does, so that it takes sync segments whole, and the model
+counts positions from the window's start, as in training. Where windows overlap their velocities are added with weights
+that sum to one, as in MultiDiffusion (arXiv 2302.08113). No window reaches over a cut.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .timing import LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming, latent_frames
+
+SEGMENT_LATENTS = SEGMENT_HOP * LATENT_RATE // SYNC_RATE  # latent frames from one sync segment's start to the next one's
+PICTURE_LATENTS = LATENT_RATE // SYNC_RATE  # latent frames of a picture at 25 a second; a scene has whole pictures
+
+# The features of a video may end a little before its sound, where a cut was rounded; half a second is something else.
+_MISSING_LATENTS = LATENT_RATE // 2
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Lengths in latent frames (50 a second).
+
+    Attributes:
+        length: of a window; the released model was trained on 8 s.
+        overlap: the least that neighbours share, and over how much one hands over to the next.
+        longest_whole: a scene up to this long is one window; 8 to 10 s are best in one piece.
+    """
+
+    length: int = 400
+    overlap: int = 96
+    longest_whole: int = 500
+
+    @classmethod
+    def from_seconds(cls, length: float, overlap: float) -> "WindowSettings":
+        """Windows for everything longer than one. InputError for lengths that leave no room to go on."""
+        settings = cls(latent_frames(length), latent_frames(overlap), latent_frames(length))
+        if settings.overlap < 1 or settings.length - settings.overlap < SEGMENT_LATENTS:
+            raise InputError(
+                f"Windows of {length:g} s that overlap by {overlap:g} s cannot be laid out.",
+                f"Expected an overlap above 0 and at least {SEGMENT_LATENTS / LATENT_RATE:g} s shorter than the window.",
+                "8 and 1.92 are the defaults.",
+            )
+        return settings
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A part of the clip that the model sees at once.
+
+    Attributes:
+        start, stop: latent frames of the clip.
+        visual, sync: its first tokens among the clip's features.
+        weights: of its velocity at each of its frames [stop - start], float32; those of all windows sum to one.
+    """
+
+    start: int
+    stop: int
+    visual: int
+    sync: int
+    weights: Tensor
+
+    @property
+    def frames(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def timing(self) -> ClipTiming:
+        return ClipTiming.from_latent_frames(self.stop - self.start)
+
+
+def first_picture(latent_frame: int, tokens: int, count: int) -> int:
+    """The visual token to begin at for `count` of `tokens`: the nearest picture, 1/16 s away at most, or one earlier."""
+    return max(0, min(round(latent_frame * VISUAL_RATE / LATENT_RATE), tokens - count))
+
+
+def plan_windows(
+    latent_frames: int, settings: WindowSettings = WindowSettings(), cuts: Sequence[int] = ()
+) -> tuple[Window, ...]:
+    """The windows of a clip, in order.
+
+    Args:
+        latent_frames: L of the clip.
+        cuts: latent frames at which scenes begin, ascending, without 0. Each scene has features of its own, all
+            scenes' in a row: as many tokens as `ClipTiming` counts for it.
+    """
+    edges, visual, sync, windows = [0, *cuts, latent_frames], 0, 0, []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        timing = ClipTiming.from_latent_frames(stop - start)
+        windows += _scene_windows(start, timing, visual, sync, settings)
+        visual, sync = visual + timing.visual_tokens, sync + timing.sync_tokens
+    return tuple(windows)
+
+
+def _scene_windows(first: int, scene: ClipTiming, visual: int, sync: int, settings: WindowSettings) -> list[Window]:
+    windows = []
+    spans = _spans(scene.latent_frames, settings)
+    for (start, stop), weights in zip(spans, _hand_overs(spans, settings.overlap), strict=True):
+        count = ClipTiming.from_latent_frames(stop - start).visual_tokens
+        windows.append(Window(
+            first + start, first + stop, visual + first_picture(start, scene.visual_tokens, count),
+            sync + start // SEGMENT_LATENTS * SEGMENT_TOKENS, weights,
+        ))
+    return windows
+
+
+def _spans(frames: int, settings: WindowSettings) -> list[tuple[int, int]]:
+    """(start, stop) of the windows of a scene: as few as will do, evenly spread, the last flush with the end."""
+    if frames <= settings.longest_whole:
+        return [(0, frames)]
+    hop = (settings.length - settings.overlap) // SEGMENT_LATENTS
+    last = math.ceil((frames - settings.length) / SEGMENT_LATENTS)
+    hops = math.ceil(last / hop)
+    starts = [SEGMENT_LATENTS * (last * number // hops) for number in range(hops + 1)]
+    return [(start, start + settings.length) for start in starts[:-1]] + [(starts[-1], frames)]
+
+
+def _hand_overs(spans: list[tuple[int, int]], longest: int) -> list[Tensor]:
+    """Weights of each span: one hands over to the next on a raised cosine around the middle of their overlap, so that
+    most frames are one window's alone, well away from its ends."""
+    pairs = list(zip(spans[:-1], spans[1:], strict=True))
+    length = min([longest] + [before[1] - after[0] for before, after in pairs])
+    centres = [(before[1] + after[0]) / 2 for before, after in pairs]
+
+    def passed(centre: float, start: int, stop: int) -> Tensor:
+        """How far a hand-over has come at each frame, 0 to 1."""
+        done = (torch.arange(start, stop, dtype=torch.float64) + 0.5 - centre) / length + 0.5
+        return (1 - torch.cos(math.pi * done.clamp(0, 1))) / 2
+
+    weights = []
+    for number, span in enumerate(spans):
+        entered = passed(centres[number - 1], *span) if number else torch.ones(span[1] - span[0], dtype=torch.float64)
+        left = passed(centres[number], *span) if number < len(centres) else torch.zeros_like(entered)
+        weights.append((entered - left).float())
+    return weights
+
+
+def window_features(visual: Tensor, sync: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """What a window sees: of visual [B, V, D] and sync [B, S, D], as many tokens as a clip of its length has.
+
+    Raises:
+        InputError: the features end well before the window does.
+    """
+    counts = window.timing
+    _check_reach(sync.shape[1], window)
+    first = max(0, min(window.visual, visual.shape[1] - counts.visual_tokens))
+    return visual[:, first : first + counts.visual_tokens], sync[:, window.sync : window.sync + counts.sync_tokens]
+
+
+def _check_reach(tokens: int, window: Window) -> None:
+    missing = (window.sync + window.timing.sync_tokens - tokens) // SEGMENT_TOKENS * SEGMENT_LATENTS
+    if missing > _MISSING_LATENTS:
+        raise InputError(
+            f"The picture ends about {missing / LATENT_RATE:.1f} s before {window.stop / LATENT_RATE:.1f} s of the sound.",
+            "Expected a picture as long as the sound, or none.",
+            "Take the length of the sound from the video, or let more of the video be watched.",
+        )
+
+
+def fuse(windows: Sequence[Window], velocities: Sequence[Tensor]) -> Tensor:
+    """Velocity [B, C, L] of the clip from those of its windows [B, C, l], in their order."""
+    if len(windows) == 1:
+        return velocities[0]
+    batch, channels, _ = velocities[0].shape
+    fused = velocities[0].new_zeros(batch, channels, windows[-1].stop)
+    for window, velocity in zip(windows, velocities, strict=True):
+        fused[..., window.frames] += window.weights.to(velocity) * velocity
+    return fused
