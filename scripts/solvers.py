@@ -43,6 +43,7 @@ def run(comfy, count: int) -> list:
 
     from hunyuan_foley_core import checkpoint, small_model
     from hunyuan_foley_core.evaluation import machine
+    from hunyuan_foley_core.evaluation.exam import questions
     from hunyuan_foley_core.pipeline import find_model_files
     from hunyuan_foley_core.train.spectra import log_mel, spectrum
 
@@ -53,8 +54,8 @@ def run(comfy, count: int) -> list:
     say("{cpu}, torch {torch}".format(**machine.describe(torch.device("cpu"), torch.get_num_threads())))
     with torch.inference_mode(), step("Measuring solvers") as current:
         patcher = loading.load_foley_model(str(files.transformer))
-        clips = solvers.encode(files, count, patcher.model.latent_format.latent_channels)
-        sampling = solvers.Sampling(comfy, patcher, clips, keys)
+        asked = questions(files, count, solvers.SECONDS)
+        sampling = solvers.Sampling(comfy, patcher, asked, asked.noise(patcher.model.latent_format.latent_channels), keys)
         return list(solvers.measure(sampling, lambda x: log_mel(spectrum(vae.decode(x), 2048).abs()), current.update))
 
 

@@ -24,15 +24,12 @@ LESSONS = 200  # true sounds that the judge of materials learns from
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Held-out clips as the transformer gets them, encoded once for all runs.
+class Questions:
+    """Held-out clips of one length as a transformer gets them.
 
     Attributes:
-        clips: of one length.
-        text, visual, sync: their features [B,T,Dt], [B,V,Dv], [B,S,Ds].
+        text, visual, sync: features [B,T,Dt], [B,V,Dv], [B,S,Ds].
         negative_text: [1,T,Dt].
-        vae: decodes what is made.
-        steps: of the sampler.
     """
 
     clips: list[Clip]
@@ -40,16 +37,35 @@ class Exam:
     negative_text: Tensor
     visual: Tensor
     sync: Tensor
+
+    def noise(self, channels: int) -> Tensor:
+        """What each clip's sound begins with [B,C,L]."""
+        frames = latent_frames(self.clips[0].scene.seconds)
+        return torch.cat([make_noise(1, channels, frames, clip.scene.seed) for clip in self.clips])
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Questions encoded once for all runs, and what listens to the answers.
+
+    Attributes:
+        vae: decodes what is made.
+        steps: of the sampler.
+    """
+
+    questions: Questions
     vae: DACVAE
     classifier: MaterialClassifier
     steps: int
 
     def figures(self, transformer: FoleyTransformer, guidance_scale: float) -> dict[str, float]:
         """What is heard in the sounds that a transformer makes for the clips."""
-        heard = []
-        for begin in range(0, len(self.clips), BATCH):
+        heard, clips = [], self.questions.clips
+        noise = self.questions.noise(transformer.config.latent_channels)
+        for begin in range(0, len(clips), BATCH):
             part = slice(begin, begin + BATCH)
-            for clip, latents in zip(self.clips[part], self._sample(transformer, part, guidance_scale), strict=True):
+            answers = self._sample(transformer, noise[part], part, guidance_scale)
+            for clip, latents in zip(clips[part], answers, strict=True):
                 sound = self.vae.decode(latents[None])[0, 0].numpy()
                 heard.append(hearing.listen(clip, sound, self.classifier))
         score = hearing.onset_score(heard)
@@ -58,16 +74,23 @@ class Exam:
             "offset_ms": 1000 * score.median_offset, "material": hearing.material_accuracy(heard),
         }
 
-    def _sample(self, transformer: FoleyTransformer, part: slice, guidance_scale: float) -> Tensor:
-        channels, frames = transformer.config.latent_channels, latent_frames(self.clips[0].scene.seconds)
-        noise = torch.cat([make_noise(1, channels, frames, clip.scene.seed) for clip in self.clips[part]])
+    def _sample(self, transformer: FoleyTransformer, noise: Tensor, part: slice, guidance_scale: float) -> Tensor:
+        asked = self.questions
         return sample(
-            transformer, noise, text=self.text[part], negative_text=self.negative_text, visual=self.visual[part],
-            sync=self.sync[part], steps=self.steps, guidance_scale=guidance_scale,
+            transformer, noise, text=asked.text[part], negative_text=asked.negative_text, visual=asked.visual[part],
+            sync=asked.sync[part], steps=self.steps, guidance_scale=guidance_scale,
         )
 
 
 def prepare_exam(files: ModelFiles, count: int, seconds: float, steps: int) -> Exam:
+    """An exam of so many clips."""
+    lessons = (make_clip(number, seconds) for number in range(LISTENING_SEED, LISTENING_SEED + LESSONS))
+    return Exam(
+        questions(files, count, seconds), checkpoint.load_vae(files.vae), MaterialClassifier(lessons), steps
+    )
+
+
+def questions(files: ModelFiles, count: int, seconds: float) -> Questions:
     """Draws and encodes so many clips in which something hits, of seeds that nothing was trained on."""
     clips = [take.clip() for take in first(count, seconds=seconds, where=lambda clip: bool(clip.events))]
     encoders = load_video_encoders(files, "cpu")
@@ -75,11 +98,8 @@ def prepare_exam(files: ModelFiles, count: int, seconds: float, steps: int) -> E
     clap = checkpoint.load_clap(files.clap, files.tokenizer, dtype=torch.float32)
     prompts = [with_bandwidth_tag(clip.caption) if clip.tagged else clip.caption for clip in clips]
     text = clap.encode_text([*prompts, DEFAULT_NEGATIVE_PROMPT])[:, :TEXT_TOKENS]
-    lessons = (make_clip(number, seconds) for number in range(LISTENING_SEED, LISTENING_SEED + LESSONS))
-    return Exam(
-        clips, text[:-1], text[-1:], torch.cat([one.visual for one in seen]), torch.cat([one.sync for one in seen]),
-        checkpoint.load_vae(files.vae), MaterialClassifier(lessons), steps,
-    )
+    visual, sync = (torch.cat([getattr(one, name) for one in seen]) for name in ("visual", "sync"))
+    return Questions(clips, text[:-1], text[-1:], visual, sync)
 
 
 def _seen(clip: Clip, siglip2, synchformer) -> VideoFeatures:

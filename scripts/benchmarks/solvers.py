@@ -1,19 +1,12 @@
 """How near a few model calls come to the end of the sampling equation, by solver, shift and number of calls."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from hunyuan_foley_core import checkpoint, media
-from hunyuan_foley_core.conditions import DEFAULT_NEGATIVE_PROMPT, encode_video, with_bandwidth_tag
-from hunyuan_foley_core.data import write_clip
-from hunyuan_foley_core.evaluation.takes import first
-from hunyuan_foley_core.pipeline import ModelFiles, load_video_encoders
-from hunyuan_foley_core.sampling import linear_sigmas, make_noise
-from hunyuan_foley_core.timing import latent_frames
+from hunyuan_foley_core.evaluation.exam import Questions
+from hunyuan_foley_core.sampling import linear_sigmas
 
 SOLVERS = ("euler", "heun", "dpmpp_2m", "res_multistep", "uni_pc", "er_sde")
 SHIFTS = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -42,48 +35,20 @@ class Point:
     mel_db: float
 
 
-@dataclass(frozen=True)
-class Clips:
-    """Held-out clips as conditions: features [B,T,Dt], [1,T,Dt], [B,V,Dv], [B,S,Ds], and the noise [B,C,L] to start from."""
-
-    text: torch.Tensor
-    negative: torch.Tensor
-    visual: torch.Tensor
-    sync: torch.Tensor
-    noise: torch.Tensor
-
-
-def encode(files: ModelFiles, count: int, channels: int) -> Clips:
-    """So many held-out clips in which something hits."""
-    clips = [take.clip() for take in first(count, seconds=SECONDS, where=lambda clip: bool(clip.events))]
-    towers = load_video_encoders(files, "cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "clip.mp4"
-        seen = []
-        for clip in clips:
-            write_clip(clip, video)
-            seen.append(encode_video(media.stream_frames(video), *towers))
-    clap = checkpoint.load_clap(files.clap, files.tokenizer)
-    prompts = [with_bandwidth_tag(clip.caption) if clip.tagged else clip.caption for clip in clips]
-    text = clap.encode_text([*prompts, DEFAULT_NEGATIVE_PROMPT])
-    noise = [make_noise(1, channels, latent_frames(SECONDS), clip.scene.seed) for clip in clips]
-    visual, sync = (torch.cat([getattr(one, name) for one in seen]) for name in ("visual", "sync"))
-    return Clips(text[:-1], text[-1:], visual, sync, torch.cat(noise))
-
-
 class Sampling:
     """ComfyUI's own samplers on our MODEL.
 
     Args:
         comfy: the package, imported (`comfy_inside`).
         patcher: the MODEL.
+        noise: [B,C,L], what sampling begins with.
         keys: the pack's module `nodes.comfy_model`, which names what a CONDITIONING carries.
     """
 
-    def __init__(self, comfy, patcher, clips: Clips, keys):
-        self.comfy, self.clips, self.calls = comfy, clips, 0
-        self.positive = [[clips.text, {keys.VISUAL_KEY: clips.visual, keys.SYNC_KEY: clips.sync}]]
-        self.negative = [[clips.negative, {keys.LENGTHS_KEY: (clips.visual.shape[1], clips.sync.shape[1])}]]
+    def __init__(self, comfy, patcher, asked: Questions, noise: torch.Tensor, keys):
+        self.comfy, self.noise, self.calls = comfy, noise, 0
+        self.positive = [[asked.text, {keys.VISUAL_KEY: asked.visual, keys.SYNC_KEY: asked.sync}]]
+        self.negative = [[asked.negative_text, {keys.LENGTHS_KEY: (asked.visual.shape[1], asked.sync.shape[1])}]]
         self.patcher = patcher.clone()
         self.patcher.set_model_unet_function_wrapper(self._count)
 
@@ -91,8 +56,8 @@ class Sampling:
         """Latents [B,C,L], and how often the model was called."""
         self.calls = 0
         latents = self.comfy.sample.sample(
-            self.patcher, self.clips.noise, steps, GUIDANCE, solver, "simple", self.positive, self.negative,
-            torch.zeros_like(self.clips.noise), sigmas=linear_sigmas(steps, shift), disable_pbar=True, seed=0,
+            self.patcher, self.noise, steps, GUIDANCE, solver, "simple", self.positive, self.negative,
+            torch.zeros_like(self.noise), sigmas=linear_sigmas(steps, shift), disable_pbar=True, seed=0,
         )
         return latents, self.calls
 

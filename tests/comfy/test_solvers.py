@@ -9,9 +9,9 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def sampling(comfy, nodes, patcher, features):
-    clips = solvers.Clips(features.text, features.negative, features.visual, features.sync, features.noise)
+    asked = solvers.Questions([], features.text, features.negative, features.visual, features.sync)
     with torch.inference_mode():
-        yield solvers.Sampling(comfy, patcher, clips, nodes.model)
+        yield solvers.Sampling(comfy, patcher, asked, features.noise, nodes.model)
 
 
 @pytest.mark.parametrize("solver, calls", [("euler", 6), ("heun", 11), ("dpmpp_2m", 6), ("res_multistep", 6)])

@@ -64,7 +64,8 @@ def paper(vae):
     clips = [take.clip() for take in first(2, seconds=1.0, where=lambda clip: bool(clip.events))]
     drawn = {name: torch.randn(2, *SHAPES[name]) for name in ("text", "visual", "sync")}
     classifier = Bench(None, Lessons(lessons=15)).classifier
-    return exam.Exam(clips, drawn["text"], drawn["text"][:1], drawn["visual"], drawn["sync"], vae, classifier, 2)
+    questions = exam.Questions(clips, drawn["text"], drawn["text"][:1], drawn["visual"], drawn["sync"])
+    return exam.Exam(questions, vae, classifier, 2)
 
 
 @pytest.fixture
