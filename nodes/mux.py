@@ -95,9 +95,9 @@ def _onto_components(components, waveform, sample_rate: int, **levels):
             "Set the rate where the video is made.",
         )
     original = components.audio
-    track = media.sound_track(
+    track = media.mixdown(
         waveform, sample_rate, float(len(components.images) / components.frame_rate),
-        original=original and (original["waveform"][0], original["sample_rate"]), **levels,
+        original=original and (original["waveform"][0], original["sample_rate"]), mix=media.Mix(**levels),
     )
-    audio = {"waveform": track[None], "sample_rate": sample_rate}
+    audio = {"waveform": track.waveform[None], "sample_rate": track.sample_rate}
     return InputImpl.VideoFromComponents(dataclasses.replace(components, audio=audio))

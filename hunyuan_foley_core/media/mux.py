@@ -2,12 +2,9 @@
 
 import errno
 import heapq
-import io
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 import av
@@ -15,36 +12,15 @@ import torch
 
 from ..errors import InputError, MediaError
 from ..timing import SYNC_RATE
-from .audio import read_audio, resample, to_stereo
-from .output import WriteReport, add_sound, check_waveform, clip, encode, replacing
+from .audio import read_audio
+from .containers import Codec, Container, codec_for, container_for, held_by, rate_for, suffix_for
+from .mixdown import Mix, Track, check_sound_rate, mixdown
+from .output import WriteReport, add_sound, clip, encode, replacing
 from .packets import DecodeReport, demuxed
 from .source import check_trim, clip_origin, has_times, name_of, open_source, picture_stream, rate_of
-from .track import mixed, placed
 
-MODES = ("replace", "mix")
 # Tags that describe the old file rather than what is in it.
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name", "vendor_id"}
-
-
-@dataclass(frozen=True)
-class _Container:
-    name: str
-    codec: str
-    sample_format: str
-    rates: tuple[int, ...]  # sample rates the codec takes; () for any
-    bit_rate: int | None = None
-    options: tuple[tuple[str, str], ...] = ()
-
-
-_AAC = ("aac", "fltp", (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000), 256_000)
-# The index in front lets a browser show the file while it loads; free tags keep a ComfyUI workflow in the file.
-_MOVFLAGS = (("movflags", "faststart+use_metadata_tags"),)
-_CONTAINERS = {
-    ".mp4": _Container("mp4", *_AAC, _MOVFLAGS),
-    ".mov": _Container("mov", *_AAC, _MOVFLAGS),
-    ".webm": _Container("webm", "libopus", "flt", (48000, 24000, 16000, 12000, 8000), 192_000),
-    ".mkv": _Container("matroska", "flac", "s32", ()),  # takes any picture, so it keeps the sound exactly too
-}
 
 
 @dataclass(frozen=True)
@@ -66,20 +42,6 @@ class _Picture:
     hidden: bool
 
 
-def suffix_for(source) -> str:
-    """The suffix of the file that `mux` can put this picture into: the source's own kind where possible.
-
-    MediaError if the source holds no picture.
-    """
-    with open_source(source) as container:
-        codec = picture_stream(container, source).codec_context.codec.canonical_name
-        names = container.format.name.split(",")
-        own = ".mov" if container.metadata.get("major_brand", "").strip() == "qt" else ".mp4"
-        if "webm" in names:
-            own = ".webm"
-    return next(s for s in (own, ".mp4", ".mov", ".mkv") if s == ".mkv" or codec in _codecs(_CONTAINERS[s].name))
-
-
 def mux(
     source,
     waveform: torch.Tensor,
@@ -88,11 +50,10 @@ def mux(
     *,
     start: float = 0.0,
     duration: float | None = None,
-    mode: str = "replace",
-    gain_db: float = 0.0,
-    original_gain_db: float = 0.0,
-    offset: float = 0.0,
+    codec: str | None = None,
+    rate: int | None = None,
     callback: Callable[[float, float], None] | None = None,
+    **mix,
 ) -> WriteReport:
     """Write the picture of `source` with `waveform` as its sound; the result is exactly as long as the picture.
 
@@ -101,65 +62,45 @@ def mux(
         waveform: float [channels, N] at `sample_rate`; more than two channels become stereo.
         out_path: .mp4 or .mov (AAC, 256 kbit/s), .webm (Opus, 192 kbit/s) or .mkv (FLAC, 24 bit).
         start, duration: only the whole source can be copied; anything else is an InputError.
-        mode: "replace" the source's sound, or "mix" with its first track.
-        gain_db, original_gain_db: of the new sound and, when mixing, of the source's own.
-        offset: seconds the new sound begins after the picture's time 0 (negative: its beginning is cut).
+        codec: "aac", "flac", "pcm" (24 bit) or "opus" in place of the file's own.
+        rate: sample rate to write; None: `sample_rate` where the codec takes it, else 48000.
         callback: called as (seconds done, seconds in all) for every packet copied; may raise to cancel.
+        mix: fields of `Mix`: mode, gains, offset, ducking, loudness, width.
 
     The file appears whole or not at all. MediaError if the source cannot be read, its picture does not fit the
     container, mixing finds no sound, or the file cannot be written; InputError for wrong arguments.
     """
-    out_path, mode = Path(out_path), _check_mode(mode)
-    waveform = check_waveform(waveform, sample_rate)
-    for name, value in (("gain", gain_db), ("original gain", original_gain_db), ("offset", offset)):
-        if not math.isfinite(value):
-            raise InputError(f"The {name} is {value}.", "It must be a finite number.", "Set it to 0.")
-    kind = _container_for(out_path)
+    out_path, wanted = Path(out_path), Mix(**mix)
+    kind, coding = container_for(out_path), codec_for(out_path, codec, rate)
     reading = DecodeReport()
     picture = _measure(source, reading)
     _check_whole(picture, start, duration)
     _check_fits(source, picture, kind, out_path)
 
-    rate = int(sample_rate) if not kind.rates or sample_rate in kind.rates else 48_000
-    report = WriteReport(out_path, kind.codec, float(picture.seconds))
-    length = round(picture.seconds * rate)
-    track = placed(to_stereo(resample(waveform, int(sample_rate), rate)), round(offset * rate), length, gain_db)
-    if mode == "mix":
-        track = mixed(track, _original(source, picture, rate, length, original_gain_db, reading))
-    _write(source, picture, clip(track, report), rate, kind, report, callback)
+    rate = rate or rate_for(coding, sample_rate)
+    report = WriteReport(out_path, coding.encoder, float(picture.seconds))
+    track = _mixed(source, picture, waveform, sample_rate, rate, wanted, reading)
+    report.warnings += track.warnings
+    _write(source, picture, clip(track.waveform, report), rate, kind, coding, report, callback)
     report.warnings = list(dict.fromkeys(reading.warnings)) + report.warnings
     return report
 
 
-def check_mux(source, out_path, mode: str = "replace") -> None:
+def mixdown_for(source, waveform: torch.Tensor, sample_rate: int, *, rate: int | None = None, **mix) -> Track:
+    """The sound that `mux` would write onto the picture of `source`, for those who want it on its own."""
+    reading = DecodeReport()
+    picture = _measure(source, reading)
+    return _mixed(source, picture, waveform, sample_rate, rate or int(sample_rate), Mix(**mix), reading)
+
+
+def check_mux(source, out_path, mode: str = "replace", *, codec: str | None = None, rate: int | None = None) -> None:
     """Raise what `mux` would for this source and name, to be asked before hours are spent on the sound."""
-    out_path, mode = Path(out_path), _check_mode(mode)
-    kind, picture = _container_for(out_path), _measure(source, DecodeReport())
+    out_path, mode = Path(out_path), Mix(mode=mode).mode
+    kind, picture = container_for(out_path), _measure(source, DecodeReport())
+    codec_for(out_path, codec, check_sound_rate(rate))
     _check_fits(source, picture, kind, out_path)
     if mode == "mix":
         read_audio(source, duration=0.1)
-
-
-def _check_mode(mode: str) -> str:
-    if mode not in MODES:
-        raise InputError(f"The mode is {mode!r}.", f"Known are {', '.join(MODES)}.", "Choose one of them.")
-    return mode
-
-
-def _container_for(path: Path) -> _Container:
-    if path.suffix.lower() not in _CONTAINERS:
-        raise InputError(
-            f"The video was to be written as {path.name}.",
-            f"The name must end in {', '.join(_CONTAINERS)}.",
-            "Change the suffix.",
-        )
-    return _CONTAINERS[path.suffix.lower()]
-
-
-@cache
-def _codecs(container_name: str) -> frozenset[str]:
-    with av.open(io.BytesIO(), "w", format=container_name) as container:
-        return frozenset(container.supported_codecs)
 
 
 def _measure(source, reading: DecodeReport) -> _Picture:
@@ -214,8 +155,8 @@ def _check_whole(picture: _Picture, start: float, duration: float | None) -> Non
         )
 
 
-def _check_fits(source, picture: _Picture, kind: _Container, path: Path) -> None:
-    if picture.codec not in _codecs(kind.name):
+def _check_fits(source, picture: _Picture, kind: Container, path: Path) -> None:
+    if picture.codec not in held_by(kind.name):
         raise _misfit(source, picture, path)
     if picture.hidden and not kind.options:
         raise MediaError(
@@ -235,12 +176,12 @@ def _misfit(source, picture: _Picture, path: Path) -> MediaError:
     )
 
 
-def _original(source, picture: _Picture, rate: int, length: int, gain_db: float, reading: DecodeReport) -> torch.Tensor:
-    waveform, original_rate = read_audio(source, duration=float(picture.seconds), report=reading)
-    return placed(resample(to_stereo(waveform), original_rate, rate), 0, length, gain_db)
+def _mixed(source, picture: _Picture, waveform, sample_rate: int, rate: int, mix: Mix, reading: DecodeReport) -> Track:
+    original = read_audio(source, duration=float(picture.seconds), report=reading) if mix.mode == "mix" else None
+    return mixdown(waveform, sample_rate, picture.seconds, original=original, rate=rate, mix=mix)
 
 
-def _write(source, picture, track, rate, kind: _Container, report: WriteReport, callback) -> None:
+def _write(source, picture, track, rate, kind: Container, coding: Codec, report: WriteReport, callback) -> None:
     reading = DecodeReport()  # the first reading has told what there is to tell
     with (
         replacing(report.path) as temporary,
@@ -248,7 +189,7 @@ def _write(source, picture, track, rate, kind: _Container, report: WriteReport, 
         av.open(str(temporary), "w", format=kind.name, options=dict(kind.options)) as new,
     ):
         copies = _copied_streams(source, old, new, kind, report)
-        sound = add_sound(new, kind.codec, kind.sample_format, rate, track.shape[0], kind.bit_rate)
+        sound = add_sound(new, coding.encoder, coding.sample_format, rate, track.shape[0], coding.bit_rate)
         new.metadata.update(_kept_tags(old.metadata))
         _begin(new, source, picture, report.path)
         old_packets = _copied_packets(old, copies, picture, reading)
@@ -268,14 +209,14 @@ def _begin(new, source, picture: _Picture, path: Path) -> None:
         raise
 
 
-def _copied_streams(source, old, new, kind: _Container, report: WriteReport) -> dict:
+def _copied_streams(source, old, new, kind: Container, report: WriteReport) -> dict:
     """New stream by the index of the old one it copies: the picture, and subtitles where the container takes them."""
     copies = {}
     picture, sounds = picture_stream(old, source), 0
     for stream in old.streams:
         if stream.type == "audio":
             sounds += 1
-        elif stream is picture or (stream.type == "subtitle" and _codec_name(stream) in _codecs(kind.name)):
+        elif stream is picture or (stream.type == "subtitle" and _codec_name(stream) in held_by(kind.name)):
             copies[stream.index] = new.add_stream_from_template(stream, opaque=True)
             copies[stream.index].metadata.update(_kept_tags(stream.metadata))
         else:
