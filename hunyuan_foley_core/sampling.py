@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .loop import around
 from .model import FoleyTransformer
 from .start import FROM_NOISE, Start
 from .velocity import ClipVelocity, Texts
@@ -91,6 +92,7 @@ def sample(
     guidance_interval: GuidanceInterval = WHOLE_INTERVAL,
     start: Start = FROM_NOISE,
     windows: Sequence[Window] | None = None,
+    margin: int = 0,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Turns noise into latents.
@@ -107,6 +109,8 @@ def sample(
             conditional half alone, at half the work.
         start: latents to start from, how far from them to go, and which of them to keep.
         windows: from `plan_windows`, with the cuts that the features were made with; None: those of a clip without cuts.
+        margin: for a seamless loop, latent frames of its own other end that the model is shown before and after the clip;
+            features and windows are then those of L + 2 margin frames.
         callback: called after each step with (steps done, steps in all, latents); an exception it raises ends the run.
 
     Returns:
@@ -124,14 +128,15 @@ def sample(
         for sigma in sigmas[:-1].tolist()
     ]
     velocity_of = ClipVelocity(
-        transformer, noise, text, negative_text if any(guidance) else None, visual, sync,
-        plan_windows(noise.shape[-1]) if windows is None else windows, guidance_scale,
+        transformer, around(noise, margin), text, negative_text if any(guidance) else None, visual, sync,
+        plan_windows(noise.shape[-1] + 2 * margin) if windows is None else windows, guidance_scale,
     )
     sigmas, pure_noise = sigmas.to(noise.device), noise.float()
     latents = start.at(pure_noise, sigmas[0])
     for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         seen = start.seen(latents, pure_noise, sigma)
-        velocity = velocity_of(seen, sigma * TIMESTEP_SCALE, guidance[step])
+        velocity = velocity_of(around(seen, margin), sigma * TIMESTEP_SCALE, guidance[step])
+        velocity = velocity[..., margin : margin + noise.shape[-1]]
         latents = euler_step(latents, start.towards(latents, seen, velocity, sigma), sigma, next_sigma)
         if callback is not None:
             callback(step + 1, steps, latents)

@@ -1,0 +1,60 @@
+"""Sound without a seam: its end goes on into its beginning, for a video that loops.
+
+The clip is laid on a circle. At every step the model is shown, before and after the clip, the clip's own other end (and
+the picture's), so that joint is nowhere an end to it; and the codec decodes across the joint in the same way.
+Letters: B batch, C latent channels, L latent frames, V visual tokens, S sync tokens.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .timing import LATENT_HOP, LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming
+
+# Latent frames of its other end that the clip is shown on both sides: a multiple of 16, so that sync segments stay whole.
+MARGIN = 64
+# The codec hears about half as far, and what lies beyond changes nothing.
+DECODE_MARGIN = 64
+SHORTEST_LOOP = 0.64  # seconds: one sync segment
+
+
+def check_loop(seconds: float) -> None:
+    """Raises InputError for a loop too short to be one."""
+    if not seconds >= SHORTEST_LOOP:
+        raise InputError(
+            f"The loop is to be {seconds:g} s long.", f"Expected at least {SHORTEST_LOOP} s.",
+            "Make a longer one, or repeat the video before.",
+        )
+
+
+def around(x: Tensor, margin: int) -> Tensor:
+    """x [..., L] with `margin` frames of its other end before and after it, [..., L + 2 margin]."""
+    return x[..., torch.arange(-margin, x.shape[-1] + margin, device=x.device) % x.shape[-1]]
+
+
+def features_around(visual: Tensor, sync: Tensor, latent_frames: int, margin: int) -> tuple[Tensor, Tensor]:
+    """Visual [B, V, D] and sync [B, S, D] of a clip of L latent frames, as a clip of L + 2 margin frames has them."""
+    counts = ClipTiming.from_latent_frames(latent_frames + 2 * margin)
+    seconds, offset = latent_frames / LATENT_RATE, margin / LATENT_RATE
+    pictures = _nearest(counts.visual_tokens, visual.shape[1], 1 / VISUAL_RATE, offset, seconds)
+    segments = _nearest(
+        counts.sync_tokens // SEGMENT_TOKENS, sync.shape[1] // SEGMENT_TOKENS, SEGMENT_HOP / SYNC_RATE, offset, seconds
+    )
+    whole_segments = sync.unflatten(1, (-1, SEGMENT_TOKENS))
+    return visual[:, pictures], whole_segments[:, segments].flatten(1, 2)
+
+
+def _nearest(wanted: int, given: int, hop: float, offset: float, period: float) -> Tensor:
+    """Which of `given` tokens, `hop` seconds apart on a circle of `period` seconds, is nearest to each of `wanted` ones
+    that begin `offset` seconds before the first; int64 [wanted]."""
+    times = torch.arange(wanted, dtype=torch.float64) * hop - offset
+    apart = (times[:, None] - torch.arange(given, dtype=torch.float64) * hop).remainder(period)
+    return torch.minimum(apart, period - apart).argmin(dim=1)
+
+
+def decode_loop(latents: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
+    """[B, 1, L * 960]: the latents [B, C, L] of a loop as sound, decoded across the joint."""
+    edge = DECODE_MARGIN * LATENT_HOP
+    return decode(around(latents, DECODE_MARGIN))[..., edge:-edge]
