@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import cli_data, cli_evaluation, cli_generate
+from . import cli_data, cli_edit, cli_evaluation, cli_generate
 from .convert import CHOICES, convert
 from .errors import FoleyError
 from .progress import ProgressBar
@@ -15,6 +15,8 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m hunyuan_foley_core", description="Sound for silent video.")
     commands = root.add_subparsers(dest="command", required=True)
     cli_generate.add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
+    for name, (add, _, what) in cli_edit.COMMANDS.items():
+        add(commands.add_parser(name, help=what))
     _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors, smaller if you like"))
     cli_data.add_world(commands.add_parser("world", help="write clips of the synthetic world to train on"))
     cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
@@ -60,6 +62,7 @@ def run_train(args: argparse.Namespace) -> Path:
 
 RUN = {
     "generate": cli_generate.run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
+    **{name: run for name, (_, run, _) in cli_edit.COMMANDS.items()},
     "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate, "ablate": cli_evaluation.run_ablate,
 }
 

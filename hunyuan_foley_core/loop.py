@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .conditions import VideoFeatures
 from .errors import InputError
 from .timing import LATENT_HOP, LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming
 
@@ -34,8 +35,9 @@ def around(x: Tensor, margin: int) -> Tensor:
     return x[..., torch.arange(-margin, x.shape[-1] + margin, device=x.device) % x.shape[-1]]
 
 
-def features_around(visual: Tensor, sync: Tensor, latent_frames: int, margin: int) -> tuple[Tensor, Tensor]:
-    """Visual [B, V, D] and sync [B, S, D] of a clip of L latent frames, as a clip of L + 2 margin frames has them."""
+def features_around(features: VideoFeatures, latent_frames: int, margin: int) -> VideoFeatures:
+    """The features of a clip of L latent frames that loops, as a clip of L + 2 margin frames has them."""
+    visual, sync = features.visual, features.sync
     counts = ClipTiming.from_latent_frames(latent_frames + 2 * margin)
     seconds, offset = latent_frames / LATENT_RATE, margin / LATENT_RATE
     pictures = _nearest(counts.visual_tokens, visual.shape[1], 1 / VISUAL_RATE, offset, seconds)
@@ -43,7 +45,7 @@ def features_around(visual: Tensor, sync: Tensor, latent_frames: int, margin: in
         counts.sync_tokens // SEGMENT_TOKENS, sync.shape[1] // SEGMENT_TOKENS, SEGMENT_HOP / SYNC_RATE, offset, seconds
     )
     whole_segments = sync.unflatten(1, (-1, SEGMENT_TOKENS))
-    return visual[:, pictures], whole_segments[:, segments].flatten(1, 2)
+    return VideoFeatures(visual[:, pictures], whole_segments[:, segments].flatten(1, 2), seconds + 2 * offset)
 
 
 def _nearest(wanted: int, given: int, hop: float, offset: float, period: float) -> Tensor:

@@ -1,0 +1,212 @@
+"""The commands that do a sound again, wholly or in part: `retake`, `extend`, `vary`, `loop`, and `layers`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from . import cli_settings, media
+from .editing import DEFAULT_FADE, Make, Region, extend, retake, vary
+from .errors import FoleyError
+from .layers import StemFolder, mix, read_layers
+from .loop import MARGIN, check_loop, decode_loop, features_around
+from .networks import Networks
+from .pipeline import DEFAULT_SECONDS
+from .start import Start
+from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
+
+SOUND_SUFFIXES = (".wav", ".flac")
+MOST_MISSING = 0.5  # seconds of picture that a sound may lack at its end and still be made to the picture
+
+Command = argparse.ArgumentParser
+
+
+def _add_common(command: Command, video: str) -> None:
+    add = command.add_argument
+    add("--video", type=Path, help=video)
+    add("--out", type=Path, required=True, help="a .wav (keeps every old sample) or .flac, or a video, made of --video")
+    cli_settings.add_prompts(command)
+    cli_settings.add_sampling(command)
+    cli_settings.add_models(command)
+
+
+def _add_edit(command: Command) -> None:
+    command.add_argument("audio", type=Path, help="the sound to work on, or a video that has one; any rate and channels")
+    _add_common(command, "the picture of the sound; without it, or past its end, the prompt alone makes the new part")
+
+
+def _add_fade(command: Command) -> None:
+    command.add_argument(
+        "--fade", type=float, default=DEFAULT_FADE, help="seconds over which old hands over to new (default: %(default)s)"
+    )
+
+
+def _add_strength(command: Command, default: float) -> None:
+    command.add_argument(
+        "--strength", type=float, default=default,
+        help="0 keeps the sound, 1 makes a new one, less varies the old one (default: %(default)s)",
+    )
+
+
+def add_retake(command: Command) -> None:
+    _add_edit(command)
+    command.add_argument("--start", type=float, required=True, help="start of the region to make anew, in seconds")
+    command.add_argument("--end", type=float, required=True, help="its end; outside of it every sample stays")
+    _add_fade(command)
+    _add_strength(command, 1.0)
+
+
+def add_extend(command: Command) -> None:
+    _add_edit(command)
+    command.add_argument("--seconds", type=float, required=True, help="how much longer the sound is to be")
+    _add_fade(command)
+
+
+def add_vary(command: Command) -> None:
+    _add_edit(command)
+    _add_strength(command, 0.5)
+
+
+def add_loop(command: Command) -> None:
+    _add_common(command, "a video that loops; without it the prompt alone makes the sound")
+    command.add_argument("--seconds", type=float, help="length without a video (default 8), or the most to use of one")
+
+
+def add_layers(command: Command) -> None:
+    add = command.add_argument
+    add("layers", type=Path, help='a JSON file, {"layers": [{"name": "rain", "prompt": "light rain", "gain_db": -6}, ...]}')
+    add("--video", type=Path, help="the clip; without it the words alone make the sound")
+    add("--out", type=Path, required=True, help="folder for the stems and mix.flac; what is there and unchanged is kept")
+    add("--film", type=Path, metavar="FILE", help="also write the video with the mix as its sound")
+    add("--seconds", type=float, help="length without a video (default 8), or the most to use of one (default: all)")
+    cli_settings.add_sampling(command)
+    cli_settings.add_models(command)
+
+
+def _check_out(path: Path, video: Path | None) -> None:
+    """Complains before any work is done."""
+    if not path.parent.is_dir():
+        raise FoleyError(f"There is no folder {path.parent}.", "Expected one to write into.", "Make it first.")
+    if path.suffix.lower() in SOUND_SUFFIXES:
+        return
+    if video is None:
+        raise FoleyError(
+            f"The output is {path.name}.", "Without a picture it has to be a .wav or .flac file.",
+            "Change --out or give a --video.",
+        )
+    media.check_mux(video, path, "replace")
+
+
+def _write(path: Path, video: Path | None, waveform: torch.Tensor, sample_rate: int) -> list[str]:
+    if path.suffix.lower() in SOUND_SUFFIXES:
+        return media.write_audio(path, waveform, sample_rate).warnings
+    return media.mux(video, waveform, sample_rate, path).warnings
+
+
+class _Edit:
+    """What the edits share: a sound from a file, networks, and a way to make latents to the picture."""
+
+    def __init__(self, args: argparse.Namespace):
+        _check_out(args.out, args.video)
+        self.args, self.report = args, media.DecodeReport()
+        self.waveform, self.sample_rate = media.read_audio(args.audio, report=self.report)
+        self.files, self.settings = cli_settings.files_of(args), cli_settings.prompted_settings_of(args)
+
+    def run(self, edit: Callable[[torch.Tensor, int, Networks, Make], tuple[torch.Tensor, int]]) -> Path:
+        """Writes what `edit(sound [1, channels, N], sample rate, codec, make)` gives."""
+        with cli_settings.progress_line() as progress:
+            self.networks = Networks(self.files, self.settings, progress)
+            waveform, sample_rate = edit(self.waveform[None], self.sample_rate, self.networks, self._make)
+        warnings = _write(self.args.out, self.args.video, waveform[0], sample_rate)
+        cli_settings.warn(self.report.warnings + warnings)
+        return self.args.out
+
+    def _make(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
+        start = Start(latents, getattr(self.args, "strength", 1.0), mask)
+        frames, args = latents.shape[-1], self.args
+        features = self._features(first / LATENT_RATE, frames / LATENT_RATE)
+        return self.networks.make(args.prompt, args.negative, features, frames, seed=args.seed, start=start)
+
+    def _features(self, start: float, seconds: float):
+        if self.args.video is None:
+            return None
+        end = media.probe(self.args.video).duration or 0.0
+        if end < start + seconds - MOST_MISSING:
+            self.report.warn(
+                f"The picture ends at {end:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new part "
+                "was made from the prompt alone."
+            )
+            return None
+        return self.networks.watch(self.args.video, start, seconds, self.report)
+
+
+def run_retake(args: argparse.Namespace) -> Path:
+    region = Region(args.start, args.end, args.fade)
+    return _Edit(args).run(
+        lambda waveform, rate, codec, make: (retake(waveform, rate, region, codec, make), rate)
+    )
+
+
+def run_extend(args: argparse.Namespace) -> Path:
+    return _Edit(args).run(
+        lambda waveform, rate, codec, make: (extend(waveform, rate, args.seconds, args.fade, codec, make), rate)
+    )
+
+
+def run_vary(args: argparse.Namespace) -> Path:
+    return _Edit(args).run(lambda waveform, rate, codec, make: (vary(waveform, rate, codec, make), SAMPLE_RATE))
+
+
+def run_loop(args: argparse.Namespace) -> Path:
+    _check_out(args.out, args.video)
+    files, report, features = cli_settings.files_of(args), media.DecodeReport(), None
+    seconds = args.seconds if args.seconds is not None else DEFAULT_SECONDS
+    check_loop(seconds)
+    with cli_settings.progress_line() as progress:
+        networks = Networks(files, cli_settings.prompted_settings_of(args), progress)
+        if args.video is not None:
+            features = networks.watch(args.video, 0.0, _loop_limit(args), report)
+            check_loop(features.seconds)
+            seconds = features.seconds
+            features = features_around(features, latent_frames(seconds), MARGIN)
+        latents = networks.make(
+            args.prompt, args.negative, features, latent_frames(seconds), seed=args.seed, margin=MARGIN
+        )
+        waveform = decode_loop(latents, networks.decode)
+    cli_settings.warn(report.warnings + _write(args.out, args.video, waveform[0], SAMPLE_RATE))
+    return args.out
+
+
+def _loop_limit(args: argparse.Namespace) -> float:
+    return args.seconds or media.probe(args.video).duration or DEFAULT_SECONDS
+
+
+def run_layers(args: argparse.Namespace) -> Path:
+    layers, report = read_layers(args.layers), media.DecodeReport()
+    if args.film is not None:
+        _check_out(args.film, args.video)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with cli_settings.progress_line() as progress:
+        networks = Networks(cli_settings.files_of(args), cli_settings.settings_of(args), progress)
+        folder = StemFolder(args.out, networks, args.video, args.seconds, report)
+        stems = [folder.stem(layer) for layer in layers]
+    sound, _, rate = mix(
+        [stem.waveform for stem in stems], [stem.sample_rate for stem in stems],
+        [layer.gain_db for layer in layers], [layer.mute for layer in layers],
+    )
+    written = _write(args.out / "mix.flac", None, sound, rate)
+    if args.film is not None:
+        written += _write(args.film, args.video, sound, rate)
+    kept = [f"{stem.layer.name}: unchanged, not made again." for stem in stems if not stem.is_new]
+    cli_settings.warn(report.warnings + kept + written)
+    return args.out / "mix.flac"
+
+
+COMMANDS = {
+    "retake": (add_retake, run_retake, "make a region of a sound anew, and nothing else of it"),
+    "extend": (add_extend, run_extend, "let a sound go on"),
+    "vary": (add_vary, run_vary, "make a sound once more, more or less like it was"),
+    "loop": (add_loop, run_loop, "make a sound whose end goes on into its beginning"),
+    "layers": (add_layers, run_layers, "make several sounds for one clip, as stems and as a mix"),
+}
