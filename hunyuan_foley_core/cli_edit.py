@@ -10,7 +10,7 @@ from . import cli_settings, media
 from .editing import DEFAULT_FADE, Make, Region, extend, retake, vary
 from .errors import FoleyError
 from .layers import StemFolder, mix, read_layers
-from .loop import MARGIN, check_loop, decode_loop, features_around
+from .seamless_loop import MARGIN, check_loop, decode_loop, features_around
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
 from .start import Start
@@ -133,7 +133,7 @@ class _Edit:
             return None
         end = media.probe(self.args.video).duration or 0.0
         if end < start + seconds - MOST_MISSING:
-            self.report.warn(
+            self.report.warnings.append(
                 f"The picture ends at {end:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new part "
                 "was made from the prompt alone."
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .loop import around
+from .seamless_loop import around
 from .model import FoleyTransformer
 from .start import FROM_NOISE, Start
 from .velocity import ClipVelocity, Texts
