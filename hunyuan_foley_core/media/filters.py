@@ -30,20 +30,28 @@ def run_filters(sounds: Sequence[torch.Tensor], sample_rate: int, build: Build, 
 
     MediaError where this build of FFmpeg lacks a filter.
     """
-    graph, length = av.filter.Graph(), sounds[0].shape[1]
-    sources = [_source(graph, sound, sample_rate) for sound in sounds]
-    last = add_filter(
-        graph, build(graph, sources), "aformat",
-        sample_fmts="flt", sample_rates=str(sample_rate), channel_layouts=LAYOUTS[channels],
-    )
-    sink = add_filter(graph, last, "abuffersink")
-    graph.configure()
-    blocks = [block.T for block in _through(sources, sounds, sample_rate, sink)]
+    length = sounds[0].shape[1]
+    blocks = list(filtered_blocks(sounds, sample_rate, build, channels, sample_rate))
     made = torch.from_numpy(np.concatenate(blocks, axis=1)) if blocks else torch.zeros(channels, 0)
     return F.pad(made, (0, length - made.shape[1]))
 
 
-def add_filter(graph, inputs, name: str, **options):
+def filtered_blocks(
+    sounds: Sequence[torch.Tensor], sample_rate: int, build: Build, channels: int, out_rate: int
+) -> Iterator[np.ndarray]:
+    """The same piece by piece, float32 [channels, n], at whatever rate: for what is too long to be held."""
+    graph = av.filter.Graph()
+    sources = [_source(graph, sound, sample_rate) for sound in sounds]
+    last = add_filter(
+        graph, build(graph, sources), "aformat",
+        sample_fmts="flt", sample_rates=out_rate, channel_layouts=LAYOUTS[channels],
+    )
+    sink = add_filter(graph, last, "abuffersink")
+    graph.configure()
+    yield from _through(sources, sounds, sample_rate, sink)  # in here, as the graph must outlive its filters
+
+
+def add_filter(graph, inputs, name: str, /, **options):
     """A filter behind another one, or behind several: a list of filters, or of (filter, number of its output)."""
     if name not in av.filter.filters_available:
         raise MediaError(
@@ -65,7 +73,7 @@ def _source(graph, sound: torch.Tensor, sample_rate: int):
 
 
 def _through(sources, sounds, sample_rate: int, sink) -> Iterator[np.ndarray]:
-    """Feeds all sources in step, so that no filter has to keep much back; blocks [n, channels] as they come."""
+    """Feeds all sources in step, so that no filter has to keep much back; blocks [channels, n] as they come."""
     for at in range(0, sounds[0].shape[1], _BLOCK):
         for source, sound in zip(sources, sounds, strict=True):
             frame = audio_frame(sound[:, at : at + _BLOCK], sample_rate)
@@ -83,4 +91,4 @@ def _ready(sink) -> Iterator[np.ndarray]:
             frame = sink.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
-        yield frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+        yield frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
