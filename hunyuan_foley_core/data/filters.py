@@ -1,10 +1,8 @@
-"""Filters for whole clips, and bands to look at them."""
+"""Filters for whole clips."""
 
 import numpy as np
 
 from ..timing import SAMPLE_RATE
-
-_LOWEST, _HIGHEST = 60.0, 18_000.0  # Hz
 
 
 def convolve(signal: np.ndarray, response: np.ndarray) -> np.ndarray:
@@ -26,11 +24,3 @@ def low_pass(signal: np.ndarray, begin: float, end: float) -> np.ndarray:
         return 0.5 + 0.5 * np.cos(np.pi * np.clip((frequencies - begin) / (end - begin), 0, 1))
 
     return shaped(signal, gain)
-
-
-def band_amplitudes(spectrum: np.ndarray, bands: int) -> np.ndarray:
-    """Roots of the power in bands of equal ratio: [..., bins] from 0 Hz to half the rate, to [..., up to `bands`]."""
-    window = 2 * (spectrum.shape[-1] - 1)
-    edges = np.geomspace(_LOWEST, _HIGHEST, bands + 1) * window / SAMPLE_RATE
-    starts = np.unique(np.round(edges).astype(int))
-    return np.sqrt(np.add.reduceat(spectrum[..., : starts[-1]] ** 2, starts[:-1], axis=-1))

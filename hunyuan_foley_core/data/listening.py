@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
+from ..onsets import band_amplitudes
 from ..timing import SAMPLE_RATE, samples
-from .filters import band_amplitudes
 from .materials import MATERIALS
 from .world import Clip
 

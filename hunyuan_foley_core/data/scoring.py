@@ -5,18 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..onsets import onsets as onsets  # found here by those who score
 from ..timing import SAMPLE_RATE
-from .filters import band_amplitudes
-
-_WINDOW, _HOP = 1024, 240  # samples: 21 ms and 5 ms
-_BANDS = 40
-_FLOOR = 2e-3  # amplitude at which a band begins to count; the noise of the room stays below
-_LAG = 3  # hops over which loudness must rise
-_REACH = 8  # hops to either side within which an onset is the strongest
-_AROUND = 24  # the same for the middle it must stand out from
-_RISE = 0.14  # by how much (mean over the bands, in nepers): few false and few missed in true sounds, at half level too
-_EDGE = 4  # hops at either end, which the windows reach over, that hold no onset
-_DELAY = 0.0014  # seconds by which the strongest rise comes after the onset, measured
 
 
 @dataclass(frozen=True)
@@ -46,18 +36,6 @@ class OnsetScore:
     def __add__(self, other: "OnsetScore") -> "OnsetScore":
         counts = self.matched + other.matched, self.found + other.found, self.true + other.true
         return OnsetScore(*counts, self.offsets + other.offsets)
-
-
-def onsets(waveform: np.ndarray) -> np.ndarray:
-    """Seconds at which something hits in a float waveform [N] at 48 kHz: peaks of the spectral flux."""
-    rise = _flux(np.asarray(waveform, dtype=np.float32))
-    near = np.lib.stride_tricks.sliding_window_view(np.pad(rise, _REACH), 2 * _REACH + 1)
-    wide = np.lib.stride_tricks.sliding_window_view(np.pad(rise, _AROUND, mode="reflect"), 2 * _AROUND + 1)
-    peaks = np.flatnonzero((rise >= near.max(axis=1)) & (rise > np.median(wide, axis=1) + _RISE))
-    # The top of the parabola through a peak and its neighbours: to half a millisecond, where a hop is five.
-    before, top, after = rise[peaks - 1], rise[peaks], rise[peaks + 1]
-    shift = 0.5 * (after - before) / np.maximum(2 * top - before - after, 1e-9)
-    return (peaks + shift) * _HOP / SAMPLE_RATE - _DELAY
 
 
 def pairs(found: Sequence[float], true: Sequence[float], tolerance: float) -> list[tuple[int, int]]:
@@ -121,16 +99,3 @@ def _ranks(values: Sequence[float]) -> np.ndarray:
     """Places in ascending order; equal values share the mean of theirs."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[which]
-
-
-def _flux(waveform: np.ndarray) -> np.ndarray:
-    """Mean rise of the bands' log amplitudes [frames]; frame k is centred on sample k * _HOP."""
-    padded = np.pad(waveform, _WINDOW // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-    window = np.hanning(_WINDOW).astype(np.float32)
-    spectrum = np.abs(np.fft.rfft(frames * window, axis=1)) / window.sum()
-    loudness = np.log1p(band_amplitudes(spectrum, _BANDS) / _FLOOR)
-    before = np.pad(loudness, ((_LAG, 0), (0, 0)), mode="edge")[:-_LAG]
-    rise = np.maximum(loudness - before, 0).mean(axis=1)
-    rise[:_EDGE] = rise[-_EDGE:] = 0
-    return rise
