@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import media
 from .errors import InputError
-from .timing import LATENT_HOP, LATENT_RATE, SAMPLE_RATE, samples
+from .timing import LATENT_RATE, SAMPLE_RATE, samples
 from .windows import SEGMENT_LATENTS, WindowSettings
 
 DEFAULT_FADE = 0.05  # seconds: long enough to hide a joint in noise, shorter than what is heard as two sounds
@@ -133,15 +133,21 @@ def splice(old: Tensor, new: Tensor, region: Region, seconds: float, sample_rate
     return result
 
 
-def retake(waveform: Tensor, sample_rate: int, region: Region, codec: Codec, make: Make) -> Tensor:
+def retake(
+    waveform: Tensor, sample_rate: int, region: Region, codec: Codec, make: Make, *, whole: bool = False
+) -> Tensor:
     """The sound [B, channels, N] with a region made anew, in its own rate, channels and type; the new part is mono.
+
+    Args:
+        whole: whether the model sees all of the sound, however long, in place of the context of the region.
 
     Raises:
         InputError: the region does not fit the sound.
     """
     seconds = waveform.shape[-1] / sample_rate
     region = region.within(seconds)
-    first, frames = context(region, math.ceil(seconds * LATENT_RATE))
+    total = math.ceil(seconds * LATENT_RATE)
+    first, frames = (0, total) if whole else context(region, total)
     begin, stop = (samples(frame / LATENT_RATE, sample_rate) for frame in (first, first + frames))
     latents = codec.encode(at_48_khz(waveform[..., begin:stop], sample_rate))
     made = codec.decode(make(latents, region_mask(region, seconds, first, latents.shape[-1]), first))
@@ -149,8 +155,12 @@ def retake(waveform: Tensor, sample_rate: int, region: Region, codec: Codec, mak
     return splice(waveform, new[..., samples(region.start, sample_rate) - begin :], region, seconds, sample_rate)
 
 
-def extend(waveform: Tensor, sample_rate: int, seconds: float, fade: float, codec: Codec, make: Make) -> Tensor:
+def extend(
+    waveform: Tensor, sample_rate: int, seconds: float, fade: float, codec: Codec, make: Make, *, whole: bool = False
+) -> Tensor:
     """The sound [B, channels, N] going on for `seconds` more; up to its last `fade` seconds it stays as it is.
+
+    `whole` as for `retake`.
 
     Raises:
         InputError: nothing to add, or a fade longer than the sound.
@@ -163,7 +173,8 @@ def extend(waveform: Tensor, sample_rate: int, seconds: float, fade: float, code
     if not 0 <= fade < length:
         raise InputError(f"The fade is {fade:g} s.", f"Expected 0 s to less than the {length:.3f} s of the sound.")
     longer = F.pad(waveform, (0, samples(seconds, sample_rate)))
-    return retake(longer, sample_rate, Region(length - fade, longer.shape[-1] / sample_rate, fade), codec, make)
+    region = Region(length - fade, longer.shape[-1] / sample_rate, fade)
+    return retake(longer, sample_rate, region, codec, make, whole=whole)
 
 
 def vary(waveform: Tensor, sample_rate: int, codec: Codec, make: Make) -> Tensor:

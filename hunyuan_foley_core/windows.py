@@ -140,6 +140,13 @@ def _hand_overs(spans: list[tuple[int, int]], longest: int) -> list[Tensor]:
     return weights
 
 
+def window_at(start: int, frames: int, visual_tokens: int) -> Window:
+    """One window alone, in a clip of one scene with so many visual tokens; `start` is a multiple of 16 latent frames."""
+    count = ClipTiming.from_latent_frames(frames).visual_tokens
+    sync = start // SEGMENT_LATENTS * SEGMENT_TOKENS
+    return Window(start, start + frames, first_picture(start, visual_tokens, count), sync, torch.ones(frames))
+
+
 def window_features(visual: Tensor, sync: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """What a window sees: of visual [B, V, D] and sync [B, S, D], as many tokens as a clip of its length has.
 
