@@ -10,9 +10,9 @@ from . import cli_settings, media
 from .editing import DEFAULT_FADE, Make, Region, extend, retake, vary
 from .errors import FoleyError
 from .layers import StemFolder, mix, read_layers
-from .seamless_loop import MARGIN, check_loop, decode_loop, features_around
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
+from .seamless_loop import MARGIN, check_loop, decode_loop, features_around
 from .start import Start
 from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 

@@ -36,7 +36,16 @@ def around(x: Tensor, margin: int) -> Tensor:
 
 
 def features_around(features: VideoFeatures, latent_frames: int, margin: int) -> VideoFeatures:
-    """The features of a clip of L latent frames that loops, as a clip of L + 2 margin frames has them."""
+    """The features of a clip of L latent frames that loops, as a clip of L + 2 margin frames has them.
+
+    Raises:
+        InputError: the clip has cuts, and with them windows that end at its ends.
+    """
+    if features.cuts:
+        raise InputError(
+            f"The video has {len(features.cuts)} cuts.", "Expected a single scene to make a loop of.",
+            "Encode it without scenes.",
+        )
     visual, sync = features.visual, features.sync
     counts = ClipTiming.from_latent_frames(latent_frames + 2 * margin)
     seconds, offset = latent_frames / LATENT_RATE, margin / LATENT_RATE
