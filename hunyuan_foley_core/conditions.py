@@ -38,11 +38,14 @@ class VideoFeatures:
         visual: SigLIP2 features [1, V, visual_dim], float32.
         sync: Synchformer features [1, S, sync_dim], float32.
         seconds: true duration of the chosen frames, before a short clip is held up to one segment.
+        cuts: latent frames at which scenes begin, without 0. Each scene is encoded as a clip of its own; the features
+            of all are in a row, as many tokens of each as `ClipTiming` counts for it.
     """
 
     visual: Tensor
     sync: Tensor
     seconds: float
+    cuts: tuple[int, ...] = ()
 
 
 class VisualStream:

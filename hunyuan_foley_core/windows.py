@@ -18,13 +18,14 @@ from .timing import LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_
 SEGMENT_LATENTS = SEGMENT_HOP * LATENT_RATE // SYNC_RATE  # latent frames from one sync segment's start to the next one's
 PICTURE_LATENTS = LATENT_RATE // SYNC_RATE  # latent frames of a picture at 25 a second; a scene has whole pictures
 
+LEAST_SECONDS = 1.0  # of a window, so that the last one, up to a segment shorter, still has a whole sync segment
 # The features of a video may end a little before its sound, where a cut was rounded; half a second is something else.
 _MISSING_LATENTS = LATENT_RATE // 2
 
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """Lengths in latent frames (50 a second).
+    """Lengths in latent frames (50 a second); a window is at least a second.
 
     Attributes:
         length: of a window; the released model was trained on 8 s.
@@ -40,10 +41,12 @@ class WindowSettings:
     def from_seconds(cls, length: float, overlap: float) -> "WindowSettings":
         """Windows for everything longer than one. InputError for lengths that leave no room to go on."""
         settings = cls(latent_frames(length), latent_frames(overlap), latent_frames(length))
-        if settings.overlap < 1 or settings.length - settings.overlap < SEGMENT_LATENTS:
+        shortest = LEAST_SECONDS * LATENT_RATE
+        if settings.overlap < 1 or settings.length < max(shortest, settings.overlap + SEGMENT_LATENTS):
             raise InputError(
                 f"Windows of {length:g} s that overlap by {overlap:g} s cannot be laid out.",
-                f"Expected an overlap above 0 and at least {SEGMENT_LATENTS / LATENT_RATE:g} s shorter than the window.",
+                f"Expected windows of at least {LEAST_SECONDS:g} s, and an overlap above 0 and at least "
+                f"{SEGMENT_LATENTS / LATENT_RATE:g} s shorter than that.",
                 "8 and 1.92 are the defaults.",
             )
         return settings

@@ -1,6 +1,7 @@
 """What a CONDITIONING of ours carries, and switching between its text variants."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, VideoFeatures
 from ..hunyuan_foley_core.errors import InputError
 from .comfy_model import LENGTHS_KEY, SOURCES_KEY, SYNC_KEY, VISUAL_KEY
 
+CUTS_KEY = "foley_cuts"  # latent frames at which the scenes of the features begin, without 0; absent for one scene
 TEXT_KEY = "foley_text"  # text features [1, T, text_dim] by variant
 NO_TAG = "none"
 TAG_VARIANTS = (BANDWIDTH_TAG, NO_TAG)
@@ -48,10 +50,17 @@ def conditioning_pair(
         visual, sync = video.features.visual, video.features.sync
         extras = {SOURCES_KEY: {**sources, **video.sources}, LENGTHS_KEY: (visual.shape[1], sync.shape[1])}
         seen = {VISUAL_KEY: visual, SYNC_KEY: sync}
+        if video.features.cuts:
+            extras[CUTS_KEY] = video.features.cuts
     return (
         [[positive[variant], {**extras, **seen, TEXT_KEY: positive}]],
         [[negative[variant], {**extras, TEXT_KEY: negative}]],
     )
+
+
+def cuts_of(entries: Iterable[dict]) -> tuple[int, ...]:
+    """The cuts that entries of a CONDITIONING carry; none: their features are of one scene, or of no picture."""
+    return next((entry[CUTS_KEY] for entry in entries if CUTS_KEY in entry), ())
 
 
 def with_variant(conditioning: list, variant: str) -> list:

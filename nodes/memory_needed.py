@@ -3,6 +3,7 @@
 import comfy.model_management
 
 from ..hunyuan_foley_core.timing import LATENT_RATE
+from .context_windows import shape_at_once
 
 
 def bytes_needed(patcher, latents_shape) -> int:
@@ -25,7 +26,8 @@ def with_memory_needed(executor, noise, *args, **kwargs):
         reason = str(error)
     # Outside of the except block, which keeps the failed step's tensors alive.
     patcher = executor.class_obj.model_patcher
-    needed, free = bytes_needed(patcher, noise.shape), comfy.model_management.get_free_memory(patcher.load_device)
+    shape = shape_at_once(executor.class_obj.model_options, noise.shape)
+    needed, free = bytes_needed(patcher, shape), comfy.model_management.get_free_memory(patcher.load_device)
     raise comfy.model_management.OOM_EXCEPTION(
         f"Out of memory while sampling {noise.shape[0]} x {noise.shape[2] / LATENT_RATE:.1f} s of sound. "
         f"This needs about {needed / 1e9:.2f} GB of free device memory even with every weight streamed; "

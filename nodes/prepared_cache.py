@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
+
 CACHE_KEY = "foley_prepared_cache"
 
-# Distinct batches of conditions within one step: a few without, one per window with context windows.
-MAX_ENTRIES = 16
+# Distinct batches of conditions within one step: a few without, one or two per window with context windows.
+MAX_ENTRIES = 2 * KEPT_WINDOWS
 
 Conditions = tuple[torch.Tensor, ...]
 

@@ -12,6 +12,7 @@ from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core.sampling import check_finite, linear_sigmas
 from .conditioning import AS_ENCODED, TAG_VARIANTS, with_variant
+from .context_windows import with_default_windows
 from .sockets import CATEGORY, require_foley_model
 
 LINEAR = "linear"
@@ -29,7 +30,11 @@ class FoleySampler(io.ComfyNode):
             category=CATEGORY,
             description="Makes the latents of the sound. The same seed and settings give the same sound.",
             inputs=[
-                io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
+                io.Model.Input(
+                    "model",
+                    tooltip="From Load Foley Model, with any LoRA or patch in between. More than 10 seconds, and scenes, are "
+                    "made in windows of 8; Foley Context Windows sets other lengths.",
+                ),
                 io.Conditioning.Input("positive", tooltip="From Encode Text: prompt, and picture if there is one."),
                 io.Conditioning.Input("negative", tooltip="From Encode Text."),
                 io.Latent.Input("latent", tooltip="From Empty Foley Latent; from DAC Encode with denoise below 1."),
@@ -90,6 +95,7 @@ def sample_latents(
     """
     require_foley_model(model)
     positive, negative = (with_variant(conditioning, bandwidth_tag) for conditioning in (positive, negative))
+    model = with_default_windows(model)
     latents = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     sigmas = linear_schedule(model, steps, denoise) if scheduler == LINEAR else None
     samples = comfy.sample.sample(

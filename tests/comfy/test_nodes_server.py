@@ -22,6 +22,7 @@ NAMES = {
     "FoleyEncodeText": "Encode Text (CLAP)",
     "FoleyEmptyLatent": "Empty Foley Latent",
     "FoleyGuidanceInterval": "Guidance Interval (Foley)",
+    "FoleyContextWindows": "Foley Context Windows",
     "FoleySampler": "Foley Sampler (MMDiT)",
     "FoleyDACDecode": "DAC Decode",
     "FoleyDACEncode": "DAC Encode",

@@ -156,6 +156,17 @@ def test_prompts_share_the_frames_by_their_weights(transformer):
     assert relative_error(one_step(timed), expected) <= 1e-6
 
 
+def test_negative_prompts_can_be_timed_too(transformer):
+    noise, share = make_noise(1, 16, 60, seed=4), torch.linspace(1, 0, 60)
+    timed = [TimedText(TEXT["negative_text"], share), TimedText(TEXT["text"], 1 - share)]
+
+    def one_step(negative):
+        return sample(transformer, noise, text=TEXT["text"], negative_text=negative, steps=1)
+
+    expected = share * one_step(TEXT["negative_text"]) + (1 - share) * one_step(TEXT["text"])
+    assert relative_error(one_step(timed), expected) <= 1e-6
+
+
 def test_only_prompts_alive_in_a_window_are_computed(transformer, monkeypatch):
     """Twelve prompts, each alive for a twelfth of the clip: no window has more than a few."""
     windows, frames, batches = plan_windows(600, SMALL), torch.arange(600), []

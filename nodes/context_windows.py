@@ -1,0 +1,135 @@
+"""Long sound through ComfyUI's samplers: the core's windows as a context handler, with the core's weights."""
+
+from functools import lru_cache
+
+import comfy.context_windows
+import comfy.model_management
+import torch
+from comfy_api.v0_0_2 import io
+
+from ..hunyuan_foley_core.timing import LATENT_RATE, MAX_SECONDS
+from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
+from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, window_features
+from .conditioning import cuts_of
+from .prepared_cache import CACHE_KEY
+from .sockets import CATEGORY, require_foley_model
+
+HANDLER_KEY = "context_handler"  # where ComfyUI's samplers look for one among the options of a model
+
+
+class FoleyContextWindows(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        default = WindowSettings()
+        return io.Schema(
+            node_id="FoleyContextWindows",
+            display_name="Foley Context Windows",
+            category=CATEGORY,
+            description="Lets any sampler make sound longer than the model knows: in windows that overlap and are fused at "
+            "every step. Foley Sampler does this by itself for more than "
+            f"{default.longest_whole / LATENT_RATE:g} seconds; use this node for another sampler, or for other lengths.",
+            inputs=[
+                io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
+                io.Float.Input(
+                    "window_seconds", default=default.length / LATENT_RATE, min=LEAST_SECONDS, max=MAX_SECONDS, step=0.32, round=0.01,
+                    tooltip="Length of a window in seconds, 1 to 15; the released model was trained on 8. Sound that is no "
+                    "longer is made in one piece.",
+                ),
+                io.Float.Input(
+                    "overlap_seconds", default=default.overlap / LATENT_RATE, min=0.32, max=MAX_SECONDS, step=0.32,
+                    round=0.01,
+                    tooltip="What neighbouring windows share at least, in seconds, 0.32 to 15 and at least 0.32 below the "
+                    "window; 1.92 is the default. More is slower and holds longer sounds together better.",
+                ),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, window_seconds: float, overlap_seconds: float) -> io.NodeOutput:
+        require_foley_model(model)
+        return io.NodeOutput(with_windows(model, WindowSettings.from_seconds(window_seconds, overlap_seconds)))
+
+
+def with_windows(model, settings: WindowSettings):
+    """A copy of the ModelPatcher that samples long sound in windows."""
+    patched = model.clone()
+    patched.model_options[HANDLER_KEY] = FoleyContextHandler(settings)
+    return patched
+
+
+def with_default_windows(model):
+    """The same with the core's lengths, unless the model has a handler."""
+    return model if HANDLER_KEY in model.model_options else with_windows(model, WindowSettings())
+
+
+_plan = lru_cache(maxsize=4)(plan_windows)
+
+
+class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
+    """Evaluates conditions window by window. Each window has whole sync segments, and only the prompts alive in it."""
+
+    def __init__(self, settings: WindowSettings):
+        self.settings = settings
+
+    def windows(self, conds, frames: int) -> tuple[Window, ...]:
+        return _plan(frames, self.settings, cuts_of(entry for cond in conds for entry in cond or ()))
+
+    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+        return len(self.windows(conds, x_in.shape[-1])) > 1
+
+    def get_resized_cond(self, cond_in, x_in, window: Window, device=None):
+        if cond_in is None:
+            return None
+        alive = [entry for entry in cond_in if "mask" not in entry or bool((entry["mask"][..., window.frames] > 0).any())]
+        return [_entry_in(entry, window) for entry in alive or cond_in]
+
+    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+        windows = self.windows(conds, x_in.shape[-1])
+        options, results = _options(model_options, len(windows)), []
+        for window in windows:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            parts = [self.get_resized_cond(cond, x_in, window) for cond in conds]
+            results.append(calc_cond_batch(model, parts, x_in[..., window.frames], timestep, options))
+        return [fuse(windows, velocities) for velocities in zip(*results, strict=True)]
+
+
+def _options(model_options: dict, windows: int) -> dict:
+    """Without the cache of what no step changes, where that would grow with the sound."""
+    if windows <= KEPT_WINDOWS:
+        return model_options
+    options = {name: value for name, value in model_options["transformer_options"].items() if name != CACHE_KEY}
+    return {**model_options, "transformer_options": options}
+
+
+def _entry_in(entry: dict, window: Window) -> dict:
+    """An entry of a condition as it holds in a window."""
+    features = entry["model_conds"]
+    parts = window_features(features["visual"].cond, features["sync"].cond, window)
+    cut = {name: features[name]._copy_with(part) for name, part in zip(("visual", "sync"), parts, strict=True)}
+    entry = {**entry, "model_conds": {**features, **cut}}
+    if isinstance(entry.get("mask"), torch.Tensor):
+        entry["mask"] = entry["mask"][..., window.frames]
+    return entry
+
+
+def with_windows_for_scenes(executor, noise, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: conditions that were made of several scenes are sampled in windows by every sampler."""
+    guider = executor.class_obj
+    if cuts_of(entry for cond in guider.conds.values() for entry in cond):
+        guider.model_options.setdefault(HANDLER_KEY, FoleyContextHandler(WindowSettings()))
+    return executor(noise, *args, **kwargs)
+
+
+def with_memory_of_a_window(executor, model, noise_shape, *args, **kwargs):
+    """PREPARE_SAMPLING wrapper: room is made for as many frames as are computed at once."""
+    return executor(model, shape_at_once(kwargs.get("model_options"), noise_shape), *args, **kwargs)
+
+
+def shape_at_once(model_options: dict | None, shape) -> list[int]:
+    """Of latents of this shape, the largest part [B, C, L] that a step computes at once."""
+    handler = (model_options or {}).get(HANDLER_KEY)
+    if not isinstance(handler, FoleyContextHandler):
+        return list(shape)
+    longest = max(window.stop - window.start for window in handler.windows((), shape[-1]))
+    return [*shape[:-1], longest]
