@@ -139,27 +139,59 @@ def load_video_encoders(files: ModelFiles, device: str) -> tuple[SigLIP2VisionTo
     return siglip2, checkpoint.load_synchformer(files.synchformer, dtype=torch.float32, device=device)
 
 
+class Loader:
+    """Reads networks from their files when they are asked for.
+
+    Args:
+        settings: device, and the LoRA of the transformer.
+        keep: whether each stays for the next sound; else it is let go after use, one in memory at a time.
+    """
+
+    def __init__(self, files: ModelFiles, settings: Settings, keep: bool = False):
+        self.files, self.settings, self.keep, self._kept = files, settings, keep, {}
+
+    def video_encoders(self) -> tuple[SigLIP2VisionTower, SynchformerVisualTower]:
+        return self._network("video encoders", lambda: load_video_encoders(self.files, self.settings.device))
+
+    def clap(self):
+        files, where = self.files, {"dtype": torch.float32, "device": self.settings.device}
+        return self._network("clap", lambda: checkpoint.load_clap(files.clap, files.tokenizer, **where))
+
+    def transformer(self):
+        return self._network("transformer", self._load_transformer)
+
+    def vae(self):
+        return self._network("vae", lambda: checkpoint.load_vae(self.files.vae, device=self.settings.device))
+
+    def _load_transformer(self):
+        transformer = checkpoint.load_transformer(self.files.transformer, device=self.settings.device)
+        if self.settings.lora is not None:
+            lora.merge(transformer, lora.load(self.settings.lora, transformer), self.settings.lora_strength)
+        return transformer
+
+    def _network(self, name: str, load: Callable):
+        network = self._kept[name] if name in self._kept else load()
+        if self.keep:
+            self._kept[name] = network
+        return network
+
+
 def _video_features(
-    files: ModelFiles, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
+    loader: Loader, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
 ) -> VideoFeatures:
     limit = MAX_SECONDS if settings.seconds is None else settings.seconds
     total = min(limit, media.probe(video).duration or limit)
-    siglip2, synchformer = load_video_encoders(files, settings.device)
+    siglip2, synchformer = loader.video_encoders()
     advance = _stage(progress, "watching the video")
     frames = media.stream_frames(video, max_seconds=limit, report=report)
     return encode_video(frames, siglip2, synchformer, callback=lambda seconds: advance(min(seconds, total), total))
 
 
-def _text_features(files: ModelFiles, settings: Settings) -> tuple[Tensor, Tensor]:
-    clap = checkpoint.load_clap(files.clap, files.tokenizer, dtype=torch.float32, device=settings.device)
-    return encode_text_pair(clap, settings.prompt, settings.negative_prompt, tag=settings.tag)
-
-
-def _latents(files: ModelFiles, settings: Settings, video: VideoFeatures | None, progress: Progress | None) -> Tensor:
-    text, negative_text = _text_features(files, settings)
-    transformer = checkpoint.load_transformer(files.transformer, device=settings.device)
-    if settings.lora is not None:
-        lora.merge(transformer, lora.load(settings.lora, transformer), settings.lora_strength)
+def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, progress: Progress | None) -> Tensor:
+    text, negative_text = encode_text_pair(
+        loader.clap(), settings.prompt, settings.negative_prompt, tag=settings.tag
+    )
+    transformer = loader.transformer()
     seconds = video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS
     noise = make_noise(1, transformer.config.latent_channels, latent_frames(seconds), settings.seed)
     advance = _stage(progress, "making the sound")
@@ -184,11 +216,13 @@ def generate(
     video: str | Path | None = None,
     progress: Progress | None = None,
     report: media.DecodeReport | None = None,
+    loader: Loader | None = None,
 ) -> Tensor:
     """Sound for a video, or for a prompt alone.
 
     Args:
         report: receives warnings about a video that was only partly readable.
+        loader: where the networks come from, for many sounds in a row; None reads each from its file and lets it go.
 
     Returns:
         A waveform [1, N], float32, 48 kHz, as long as the chosen frames of the video (or `settings.seconds`).
@@ -199,7 +233,7 @@ def generate(
     if settings.seconds is not None and settings.seconds <= 0:
         raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
     check_interval(settings.guidance_interval)
-    features = _video_features(files, settings, video, progress, report) if video is not None else None
-    latents = _latents(files, settings, features, progress)
-    vae = checkpoint.load_vae(files.vae, device=settings.device)
-    return vae.decode(latents, callback=_stage(progress, "decoding"), output_device="cpu")[0]
+    loader = loader or Loader(files, settings)
+    features = _video_features(loader, settings, video, progress, report) if video is not None else None
+    latents = _latents(loader, settings, features, progress)
+    return loader.vae().decode(latents, callback=_stage(progress, "decoding"), output_device="cpu")[0]
