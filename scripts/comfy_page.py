@@ -176,11 +176,20 @@ class ComfyPage:
             [name, value],
         )
 
-    def widget(self, name: str) -> Any:
-        """The value of the first widget of that name."""
+    def widgets(self, name: str) -> list[Any]:
+        """The values of the widgets of that name, node by node."""
         return self.page.evaluate(
-            "name => app.graph._nodes.flatMap(node => node.widgets ?? []).find(widget => widget.name === name).value",
+            "name => app.graph._nodes.flatMap(node => node.widgets ?? []).filter(widget => widget.name === name)"
+            ".map(widget => widget.value)",
             name,
+        )
+
+    def set_widgets(self, name: str, values: list[Any]) -> None:
+        """Puts back what `widgets` gave."""
+        self.page.evaluate(
+            "([name, values]) => app.graph._nodes.flatMap(node => node.widgets ?? [])"
+            ".filter(widget => widget.name === name).forEach((widget, index) => { widget.value = values[index] })",
+            [name, values],
         )
 
     def run(self, timeout: float = 300.0) -> str:

@@ -15,13 +15,14 @@ sys.path.append(str(ROOT))
 
 import comfy_page
 import example
+import workbench_graphs
 import workflow_graphs
 from comfy_server import ComfyServer, install_pack
 from workflow_sheet import Sheet
 
 WORKFLOWS = ROOT / "workflows"
 THUMBNAIL_SIZE = (1600, 900)
-GRAPHS = {graph.__name__: graph for graph in workflow_graphs.GRAPHS}
+GRAPHS = {graph.__name__: graph for graph in (*workflow_graphs.GRAPHS, *workbench_graphs.GRAPHS)}
 
 
 def main(comfyui: Path, names: list[str]) -> None:
@@ -44,10 +45,10 @@ def main(comfyui: Path, names: list[str]) -> None:
 def take_picture(page: comfy_page.ComfyPage, sheet: Sheet, path: Path) -> None:
     """The graph as it is, after a run, so that it shows a result."""
     page.load(sheet.ui(path.stem))
-    seed = page.widget("seed")  # the page draws another one after a run
+    seeds = page.widgets("seed")  # the page draws others after a run
     if (end := page.run()) != "execution_success":
         raise RuntimeError(f"{path.stem} does not run: {end}")
-    page.set_widget("seed", seed)
+    page.set_widgets("seed", seeds)
     page.picture(path, THUMBNAIL_SIZE)
     page.close()
 

@@ -1,0 +1,129 @@
+"""The graphs of the workbench: long, timed, layered and edited sound."""
+
+import example
+import workbench_notes as notes
+from workflow_graphs import (
+    ENCODING, INPUTS, PROMPT, RESULT, SOUND, VIDEO, add_loaders, add_notes, add_sampler, add_saved, add_text_and_latent,
+)
+from workflow_sheet import Node, Sheet
+
+SCENES_VIDEO = example.SCENES_NAME
+OFF_SCREEN = "a wooden ball bounces on the floor"
+
+
+def foley_long(sheet: Sheet) -> Sheet:
+    video, loaders, seen = _watched(sheet, SCENES_VIDEO)
+    model, encoders, vae = loaders
+    windows = sheet.node("FoleyContextWindows", model=model["MODEL"])
+    text = _words(sheet, encoders, seen, "things are hit and knocked at")
+    latent = sheet.node("FoleyEmptyLatent", video=seen["video"])
+    sampler = sheet.node(
+        "KSampler", model=windows["MODEL"], positive=text["positive"], negative=text["negative"],
+        latent_image=latent["LATENT"], steps=25, cfg=4.5, sampler_name="euler", scheduler="simple",
+    )
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=audio["AUDIO"])
+    _place(sheet, "Foley for long videos", notes.LONG, loaders, video, [seen, text, latent], [windows, sampler, audio, made], [
+        add_saved(sheet, made)
+    ])
+    return sheet
+
+
+def foley_layers(sheet: Sheet) -> Sheet:
+    video, loaders, seen = _watched(sheet, VIDEO)
+    model, encoders, vae = loaders
+
+    def layer(title: str, prompt: str, seed: int, video_guided: bool) -> Node:
+        return sheet.node(
+            "FoleyLayer", title=title, model=model["MODEL"], encoders=encoders["encoders"], vae=vae["VAE"],
+            video=seen["video"], prompt=prompt, seed=seed, video_guided=video_guided, height=440,
+        )
+
+    action = layer("Layer: what is seen", PROMPT, 0, True)
+    outside = layer("Layer: off screen", OFF_SCREEN, 1, False)
+    mix = sheet.node("FoleyLayerMix", layer_1=action["stem"], layer_2=outside["stem"], gain_2=-9.0)
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=mix["mix"])
+    saved = add_saved(sheet, made)
+    add_notes(sheet, "Layers and stems", notes.LAYERS)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    sheet.column(ENCODING, ("Layers", [seen, action, outside]))
+    sheet.column(SOUND, ("Mix", [mix, made]))
+    sheet.column(RESULT, ("Result", [saved]))
+    return sheet
+
+
+def foley_retake(sheet: Sheet) -> Sheet:
+    video, loaders, seen = _watched(sheet, VIDEO)
+    model, encoders, vae = loaders
+    text, latent = add_text_and_latent(sheet, encoders, seen)
+    sampler = add_sampler(sheet, model, text, latent)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
+    again = sheet.node(
+        "FoleyRetake", audio=audio["AUDIO"], model=model["MODEL"], positive=text["positive"], negative=text["negative"],
+        vae=vae["VAE"], start=1.0, end=2.0, seed=1,
+    )
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=again["AUDIO"])
+    saved = add_saved(sheet, made)
+    add_notes(sheet, "One second again", notes.RETAKE)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    sheet.column(ENCODING, ("Picture, words and length", [seen, text, latent]))
+    sheet.column(SOUND, ("Sound", [sampler, audio]))
+    sheet.column(SOUND, ("Again, from 1 s to 2 s", [again, made]))
+    sheet.column(RESULT, ("Result", [saved]))
+    return sheet
+
+
+def foley_seamless_loop(sheet: Sheet) -> Sheet:
+    video, loaders, seen = _watched(sheet, VIDEO)
+    model, encoders, vae = loaders
+    text, latent = add_text_and_latent(sheet, encoders, seen)
+    loop = sheet.node(
+        "FoleySeamlessLoop", model=model["MODEL"], positive=text["positive"], negative=text["negative"], vae=vae["VAE"],
+        latent=latent["LATENT"],
+    )
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=loop["AUDIO"])
+    _place(sheet, "A loop without a seam", notes.LOOP, loaders, video, [seen, text, latent], [loop, made], [
+        add_saved(sheet, made)
+    ])
+    return sheet
+
+
+def foley_takes(sheet: Sheet) -> Sheet:
+    video, loaders, seen = _watched(sheet, VIDEO)
+    model, encoders, vae = loaders
+    text = _words(sheet, encoders, seen, PROMPT)
+    latent = sheet.node("FoleyEmptyLatent", video=seen["video"], batch_size=4)
+    sampler = add_sampler(sheet, model, text, latent)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
+    heard = sheet.node("PreviewAudio", audio=audio["AUDIO"], height=320)
+    picked = sheet.node("FoleyPickTake", audio=audio["AUDIO"], index=2, height=120)
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=picked["AUDIO"])
+    _place(sheet, "Four takes, and the best of them", notes.TAKES, loaders, video, [seen, text, latent], [
+        sampler, audio, picked, made
+    ], [heard, add_saved(sheet, made)])
+    return sheet
+
+
+def _watched(sheet: Sheet, file: str) -> tuple[Node, list[Node], Node]:
+    """The video, the three loaders, and the features of all of the picture."""
+    video = sheet.node("LoadVideo", file=file, height=340)
+    loaders = add_loaders(sheet)
+    return video, loaders, sheet.node("FoleyEncodeVideo", encoders=loaders[1]["encoders"], video=video["VIDEO"])
+
+
+def _words(sheet: Sheet, encoders: Node, seen: Node, prompt: str) -> Node:
+    return sheet.node("FoleyEncodeText", encoders=encoders["encoders"], video=seen["video"], prompt=prompt, height=300)
+
+
+def _place(
+    sheet: Sheet, title: str, note: str, loaders: list[Node], video: Node, encoding: list[Node], sound: list[Node],
+    result: list[Node],
+) -> None:
+    add_notes(sheet, title, note)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    sheet.column(ENCODING, ("Picture, words and length", encoding))
+    sheet.column(SOUND, ("Sound", sound))
+    sheet.column(RESULT, ("Result", result))
+
+
+GRAPHS = (foley_long, foley_layers, foley_retake, foley_seamless_loop, foley_takes)

@@ -1,0 +1,38 @@
+"""What the notes in the workbench's workflows say, in Markdown."""
+
+_EXAMPLE = "upload **foley_example.mp4** from this pack's folder *workflows* to *Load Video*"
+_SCENES = "upload **foley_scenes_example.mp4** from this pack's folder *workflows* to *Load Video*"
+
+LONG = f"""\
+Sound for videos of any length. To try it, {_SCENES}.
+
+The model knows clips of about 8 s. *Foley Context Windows* shows it a longer one in windows of 8 s that overlap, and fuses \
+them at every step, for any sampler: here ComfyUI's own. *Foley Sampler* does the same by itself, without that node, \
+for everything longer than 10 s."""
+
+LAYERS = f"""\
+Each *Foley Layer* makes one stem. To try it, {_EXAMPLE}.
+
+The first layer follows the picture; the second is made from its words alone, for what is heard from outside, rain or a \
+room. Levels and mutes are on *Foley Layer Mix*: they are instant, since no layer is made again. A change on one \
+layer makes that one again and no other. The output *stems* has every layer by itself."""
+
+RETAKE = f"""\
+Everything is good but one second. To try it, {_EXAMPLE}.
+
+*Foley Retake* makes the time from *start* to *end* again, with another seed or other words, and fades into and out of it. \
+**Every sample outside stays as it is.** It takes any AUDIO, also one that was recorded or loaded from a file; \
+*Foley Extend* has the same connections and lets a sound go on."""
+
+LOOP = f"""\
+For a picture that loops: the end of the sound goes on into its beginning. To try it, {_EXAMPLE}.
+
+*Foley Seamless Loop* stands in place of sampler and decoder. The model is shown the clip on a circle, its own end before \
+its beginning, and the codec decodes across the joint in the same way."""
+
+TAKES = f"""\
+Four takes in one run: *batch_size* on *Empty Foley Latent*. To try it, {_EXAMPLE}.
+
+Listen to all of them in *Preview Audio*, and choose one by its *index* on *Foley Pick Take*, from 0. Nothing is \
+made again for another index. To make a take alone, longer or with more steps, put *Foley Pick Take* between \
+*Empty Foley Latent* and the sampler, with the same batch, seed and index."""
