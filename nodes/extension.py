@@ -3,12 +3,16 @@
 from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .audio import FoleyDACDecode, FoleyDACEncode
+from .context_windows import FoleyContextWindows
+from .editing import FoleyExtend, FoleyRegionMask, FoleyRetake, FoleySeamlessLoop
 from .encode import FoleyEncodeText, FoleyEncodeVideo
 from .guidance import FoleyGuidanceInterval
 from .latent import FoleyEmptyLatent
+from .layers import FoleyLayer, FoleyLayerMix
 from .loaders import FoleyLoadEncoders, FoleyLoadModel, FoleyLoadVAE
 from .mux import FoleyMuxAudio
 from .sampler import FoleySampler
+from .takes import FoleyPickTake
 from .train_lora import FoleyTrainLoRA
 
 
@@ -22,7 +26,15 @@ class FoleyExtension(ComfyExtension):
             FoleyEncodeText,
             FoleyEmptyLatent,
             FoleyGuidanceInterval,
+            FoleyContextWindows,
             FoleySampler,
+            FoleyLayer,
+            FoleyLayerMix,
+            FoleyRetake,
+            FoleyExtend,
+            FoleySeamlessLoop,
+            FoleyRegionMask,
+            FoleyPickTake,
             FoleyDACDecode,
             FoleyDACEncode,
             FoleyMuxAudio,

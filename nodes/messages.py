@@ -1,10 +1,10 @@
 """Telling the user what went only half right, on the node."""
 
-from server import PromptServer
-
 
 def show(node_id: str, text: str) -> None:
     """Shows a text on the node while it runs."""
+    from server import PromptServer  # here, so that the nodes can be imported where ComfyUI does not serve
+
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.send_progress_text(text, node_id)
