@@ -5,14 +5,16 @@ from .containers import CODECS, suffix_for
 from .decode import probe, stream_frames
 from .ducking import Ducking
 from .frames import FrameClock, SelectedFrame, frames_from_images, select_frames
-from .mixdown import Mix, Track, mixdown
+from .mixdown import CHANNELS, DUCKED, Mix, Track, mixdown
 from .mux import check_mux, mixdown_for, mux
 from .output import WriteReport
 from .packets import DecodeReport
 from .source import VideoInfo
 
 __all__ = [
+    "CHANNELS",
     "CODECS",
+    "DUCKED",
     "DecodeReport",
     "Ducking",
     "FrameClock",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from ..errors import InputError
 from ..media import resample, to_mono
+from ..media.output import replacing
 from ..onsets import onsets
 from ..timing import SAMPLE_RATE
 from . import lanes, paint, panels
@@ -71,6 +73,12 @@ def draw_timeline(
         sheet.add("sound", panels.wave(mono, SAMPLE_RATE, seconds, plot), hits)
         sheet.add("", panels.spectrogram(mono, SAMPLE_RATE, seconds, plot), labels=_KILO)
     return sheet.finished()
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    """Writes a PNG of uint8 [H, W, 3], whole or not at all. MediaError if it cannot be written."""
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, optimize=True)
 
 
 def _mono(waveform: torch.Tensor, sample_rate: int) -> np.ndarray:
