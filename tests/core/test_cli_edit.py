@@ -1,0 +1,113 @@
+"""Edits and layers on the command line, with the small model that comes with this repository."""
+
+import json
+
+import pytest
+import torch
+
+from hunyuan_foley_core import cli, media
+from hunyuan_foley_core.networks import Networks
+from tests import videos
+
+FAST = ["--steps", "2", "--prompt", "hammering on a glass block"]
+
+
+def run(*words) -> int:
+    return cli.main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def stereo(tmp_path_factory):
+    """1.5 s of stereo noise at 44.1 kHz in a float WAV."""
+    path = tmp_path_factory.mktemp("sounds") / "stereo.wav"
+    sound = 0.1 * torch.randn(2, 66_150, generator=torch.Generator().manual_seed(0))
+    media.write_audio(path, sound, 44_100)
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return videos.make_video(tmp_path_factory.mktemp("videos") / "clip.mp4", frames=40, rate=25)
+
+
+def test_a_retake_in_a_file_keeps_every_sample_outside(stereo, video, tmp_path):
+    out = tmp_path / "out.wav"
+    assert run("retake", stereo, "--video", video, "--start", 0.5, "--end", 1, "--out", out, *FAST) == 0
+    (old, _), (new, rate) = media.read_audio(stereo), media.read_audio(out)
+    changed = (old != new).any(dim=0).nonzero()
+    assert rate == 44_100 and old.shape == new.shape
+    assert 22_050 <= int(changed.min()) < 22_060 and 44_090 < int(changed.max()) < 44_100
+
+
+def test_an_extension_beyond_the_picture_is_told(stereo, video, tmp_path, capsys):
+    out = tmp_path / "out.wav"
+    assert run("extend", stereo, "--video", video, "--seconds", 1, "--out", out, *FAST) == 0
+    assert "picture ends at 1.60 s, before the 2.50 s" in capsys.readouterr().err
+    (old, _), (new, _) = media.read_audio(stereo), media.read_audio(out)
+    assert new.shape[1] == 66_150 + 44_100 and torch.equal(new[:, :63_900], old[:, :63_900])
+
+
+def test_variations_go_from_the_sound_itself_to_another(stereo, tmp_path):
+    made = {}
+    for strength in (0, 0.5, 1):
+        out = tmp_path / f"{strength}.flac"
+        assert run("vary", stereo, "--strength", strength, "--out", out, *FAST) == 0
+        made[strength], rate = media.read_audio(out)
+        assert rate == 48_000 and made[strength].shape == (1, 72_000)
+    assert (made[0.5] - made[0]).norm() > 0 and not torch.equal(made[0.5], made[1])
+
+
+def test_a_loop_is_as_long_as_its_video_and_goes_on_into_itself(video, tmp_path):
+    out = tmp_path / "out.mp4"
+    assert run("loop", "--video", video, "--out", out, *FAST) == 0
+    assert abs(media.probe(out).duration - 1.6) < 0.05
+    assert run("loop", "--seconds", 1, "--out", tmp_path / "out.wav", *FAST) == 0
+    sound = media.read_audio(tmp_path / "out.wav")[0][0]
+    steps = (sound[1:] - sound[:-1]).abs()
+    assert len(sound) == 48_000 and (sound[0] - sound[-1]).abs() <= steps.max()
+
+
+def test_layers_are_stems_a_mix_and_a_film_and_levels_make_nothing_anew(video, tmp_path, monkeypatch, capsys):
+    file, out = tmp_path / "layers.json", tmp_path / "stems"
+
+    def layers(gain):
+        entries = [{"name": "hits", "prompt": "hammering"}, {"name": "bed", "video": False, "seconds": 1, "gain_db": gain}]
+        file.write_text(json.dumps({"layers": entries}))
+        return run("layers", file, "--video", video, "--out", out, "--film", tmp_path / "film.mp4", "--steps", 2)
+
+    assert layers(0) == 0
+    assert {path.name for path in out.iterdir()} == {"hits.flac", "hits.json", "bed.flac", "bed.json", "mix.flac"}
+    hits, bed, mix = (media.read_audio(out / f"{name}.flac")[0] for name in ("hits", "bed", "mix"))
+    bed = torch.nn.functional.pad(bed, (0, hits.shape[1] - bed.shape[1]))
+    torch.testing.assert_close(mix, hits + bed, atol=1e-6, rtol=0)
+    assert media.probe(tmp_path / "film.mp4").has_audio
+    monkeypatch.setattr(Networks, "make", lambda *_, **__: pytest.fail("made again"))
+    assert layers(-6) == 0
+    assert "hits: unchanged" in capsys.readouterr().err
+    torch.testing.assert_close(media.read_audio(out / "mix.flac")[0], hits + bed * 10 ** (-6 / 20), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("words, message", [
+    (["retake", "SOUND", "--start", 1, "--end", 2], "the sound is 1.500 s long"),
+    (["retake", "SOUND", "--start", 1, "--end", 0.5], "from 1 s to 0.5 s"),
+    (["retake", "VIDEO", "--start", 0, "--end", 1], "has no sound"),
+    (["retake", "nowhere.wav", "--start", 0, "--end", 1], "nowhere.wav"),
+    (["retake", "SOUND", "--start", 0, "--end", 1, "--video", "nowhere.mp4"], "nowhere.mp4"),
+    (["extend", "SOUND", "--seconds", 0], "go on for 0 s"),
+    (["vary", "SOUND", "--strength", 2], "strength is 2.0"),
+    (["loop", "--seconds", 0.1], "loop is to be 0.1 s long"),
+])
+def test_mistakes_give_one_paragraph_and_write_nothing(stereo, video, tmp_path, capsys, words, message):
+    words = [{"SOUND": stereo, "VIDEO": video}.get(word, word) for word in words]
+    assert run(*words, "--out", tmp_path / "out.wav", *FAST) == 1
+    assert message in capsys.readouterr().err.strip().splitlines()[-1] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words, message", [
+    (["vary", "SOUND", "--out", "HERE/out.mp4", *FAST], "Without a picture it has to be a .wav or .flac"),
+    (["vary", "SOUND", "--out", "HERE/none/out.wav", *FAST], "There is no folder"),
+    (["layers", "HERE/none.json", "--out", "HERE/stems"], "cannot be read"),
+])
+def test_what_cannot_be_written_or_read_is_said_first(stereo, tmp_path, capsys, words, message):
+    assert run(*(str(word).replace("HERE", str(tmp_path)).replace("SOUND", str(stereo)) for word in words)) == 1
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
