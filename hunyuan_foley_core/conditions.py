@@ -3,8 +3,9 @@
 Pictures come as a stream and are never held whole: each is resized when it arrives, encoded, and dropped.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterable, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,12 +14,14 @@ from .encoders.clap import ClapTextEncoder
 from .encoders.preprocess import synchformer_pixels
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
-from .errors import MediaError
-from .timing import SEGMENT_FRAMES, SEGMENT_HOP, TEXT_TOKENS, seconds_of_sync_frames
+from .errors import InputError, MediaError
+from .timing import SEGMENT_FRAMES, SEGMENT_HOP, SYNC_RATE, TEXT_TOKENS, ClipTiming, seconds_of_sync_frames
+from .windows import PICTURE_LATENTS
 
 BANDWIDTH_TAG = "high-quality"
 DEFAULT_NEGATIVE_PROMPT = "noisy, harsh"
 
+FramesBetween = Callable[[float, float | None], Iterable["Frame"]]  # (start, duration) in seconds -> the chosen frames
 ProgressCallback = Callable[[float], None]  # seconds of video encoded so far; raising cancels
 
 
@@ -126,6 +129,70 @@ def encode_video(
     return VideoFeatures(visual.finish(), sync.finish(), seconds_of_sync_frames(sync.frames))
 
 
+@dataclass(frozen=True)
+class _Seen:
+    image: Tensor
+    visual_repeats: int
+    sync_repeats: int
+
+
+def filled(frames: Iterable[Frame], pictures: int) -> Iterator[Frame]:
+    """The frames of a scene that has so many pictures at 25 a second: the last one held, or what is too much left out."""
+    visual, sync = ClipTiming.from_latent_frames(PICTURE_LATENTS * pictures).visual_tokens, pictures
+    frame = None
+    for frame in frames:
+        seen = _Seen(frame.image, min(frame.visual_repeats, visual), min(frame.sync_repeats, sync))
+        visual, sync = visual - seen.visual_repeats, sync - seen.sync_repeats
+        yield seen
+    if frame is not None:
+        yield _Seen(frame.image, visual, sync)
+
+
+def encode_scenes(
+    frames_between: FramesBetween,
+    cuts: Sequence[float],
+    siglip2: SigLIP2VisionTower,
+    synchformer: SynchformerVisualTower,
+    *,
+    callback: ProgressCallback | None = None,
+    **where,
+) -> VideoFeatures:
+    """Encodes each scene of a video as a clip of its own, beginning with its first picture.
+
+    Args:
+        frames_between: gives the frames chosen from a part of the video, as `media.stream_frames` does; without a
+            duration up to the end.
+        cuts: seconds at which scenes begin, ascending, without 0; each at least `scenes.SHORTEST` after the one before.
+        callback, where: as in `encode_video`.
+
+    Raises:
+        MediaError: no frame came. InputError: a cut behind the end of the video.
+    """
+    starts = [0.0, *cuts]
+    places = [round(cut * SYNC_RATE) for cut in starts]  # in pictures at 25 a second
+    parts = []
+    for number, (start, place) in enumerate(zip(starts, places, strict=True)):
+        if number + 1 < len(starts):
+            frames = filled(frames_between(start, starts[number + 1] - start), places[number + 1] - place)
+        else:
+            frames = frames_between(start, None)
+        advance = callback and (lambda done, place=place: callback(seconds_of_sync_frames(place) + done))
+        try:
+            parts.append(encode_video(frames, siglip2, synchformer, callback=advance, **where))
+        except MediaError as error:
+            if not parts:
+                raise
+            raise InputError(
+                f"No picture comes after the cut at {start:.2f} s.", "Expected cuts within the video.",
+                "Leave this one out, or read more of the video.",
+            ) from error
+    visual, sync = (torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("visual", "sync"))
+    return VideoFeatures(
+        visual, sync, seconds_of_sync_frames(places[-1]) + parts[-1].seconds,
+        tuple(PICTURE_LATENTS * place for place in places[1:]),
+    )
+
+
 def with_bandwidth_tag(prompt: str) -> str:
     """The prompt ending in the tag that captions of wide-band recordings carried in training."""
     words = prompt.rstrip().rstrip(".,;")
@@ -155,6 +222,16 @@ def encode_text_pair(
     Raises:
         InputError: a text longer than the encoder takes, or an encoder without its tokenizer.
     """
-    texts = [with_bandwidth_tag(prompt) if tag else prompt, negative_prompt]
-    features = clap.encode_text(texts, device=device, dtype=dtype)[:, :TEXT_TOKENS]
-    return features[:1], features[1:]
+    (text,), negative_text = encode_texts(clap, [prompt], negative_prompt, tag=tag, device=device, dtype=dtype)
+    return text, negative_text
+
+
+@torch.inference_mode()
+def encode_texts(
+    clap: ClapTextEncoder, prompts: Sequence[str], negative_prompt: str = DEFAULT_NEGATIVE_PROMPT, *, tag: bool = True, **where
+) -> tuple[list[Tensor], Tensor]:
+    """The same of several prompts, all padded to the longest of all."""
+    texts = [*(with_bandwidth_tag(prompt) if tag else prompt for prompt in prompts), negative_prompt]
+    features = clap.encode_text(texts, **where)[:, :TEXT_TOKENS]
+    *texts, negative_text = features.split(1)
+    return texts, negative_text

@@ -1,6 +1,8 @@
 """The whole way from a silent video and a prompt to a waveform, one network in memory at a time."""
 
+import math
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -9,12 +11,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from . import checkpoint, lora, media
-from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_text_pair, encode_video
+from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_scenes, encode_texts
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
 from .errors import CheckpointError, InputError
 from .sampling import WHOLE_INTERVAL, GuidanceInterval, check_interval, make_noise, sample
-from .timing import MAX_SECONDS, latent_frames
+from .scenes import kept_cuts
+from .timed_prompts import TimedPrompt, complete, elsewhere, prompt_weights
+from .timing import latent_frames
+from .velocity import Texts, TimedText
+from .windows import WindowSettings, plan_windows
 
 Progress = Callable[[str, float, float], None]  # (stage, done, total); raising cancels
 
@@ -42,7 +48,11 @@ class Settings:
     """How to generate. Defaults are the published ones.
 
     Attributes:
-        seconds: length without a video, or the most to read of a video; None: 8 s, or the model's 15 s.
+        prompt: with timed prompts, what is heard at all other times.
+        timed_prompts: prompts that hold for a part of the clip.
+        cuts: seconds at which scenes of the video begin; each scene is made for itself.
+        windows: how long clips are made in parts.
+        seconds: length without a video, or the most to read of a video; None: 8 s, or all of the video.
         guidance_interval: (high, low) noise levels between which guidance works.
         tag: whether the prompt asks for wide-band sound.
         device, dtype: where and in what type the transformer computes.
@@ -51,6 +61,9 @@ class Settings:
 
     prompt: str = ""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
+    timed_prompts: tuple[TimedPrompt, ...] = ()
+    cuts: tuple[float, ...] = ()
+    windows: WindowSettings = WindowSettings()
     seconds: float | None = None
     steps: int = 50
     guidance_scale: float = 4.5
@@ -179,21 +192,37 @@ class Loader:
 def _video_features(
     loader: Loader, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
 ) -> VideoFeatures:
-    limit = MAX_SECONDS if settings.seconds is None else settings.seconds
-    total = min(limit, media.probe(video).duration or limit)
+    limit, length = settings.seconds, media.probe(video).duration
+    known = [seconds for seconds in (limit, length) if seconds is not None]
+    total = min(known) if known else math.inf
     siglip2, synchformer = loader.video_encoders()
     advance = _stage(progress, "watching the video")
-    frames = media.stream_frames(video, max_seconds=limit, report=report)
-    return encode_video(frames, siglip2, synchformer, callback=lambda seconds: advance(min(seconds, total), total))
+    return encode_scenes(
+        lambda start, duration: media.stream_frames(
+            video, start=start, duration=duration, max_seconds=limit and limit - start, report=report
+        ),
+        kept_cuts(settings.cuts, total if known else None), siglip2, synchformer,
+        callback=lambda seconds: advance(min(seconds, total), total),
+    )
+
+
+def _texts(loader: Loader, settings: Settings, frames: int, video: VideoFeatures | None) -> tuple[Texts, Tensor]:
+    """Features of the prompt, or of all timed ones, and of the negative prompt."""
+    encode = partial(encode_texts, loader.clap(), negative_prompt=settings.negative_prompt, tag=settings.tag)
+    if not settings.timed_prompts:
+        (text,), negative_text = encode([settings.prompt])
+        return text, negative_text
+    prompts = complete(settings.timed_prompts, settings.prompt or elsewhere(video is not None))
+    weights = prompt_weights(prompts, frames, video.cuts if video is not None else ())
+    texts, negative_text = encode([prompt.text for prompt in prompts])
+    return [TimedText(text, share) for text, share in zip(texts, weights, strict=True)], negative_text
 
 
 def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, progress: Progress | None) -> Tensor:
-    text, negative_text = encode_text_pair(
-        loader.clap(), settings.prompt, settings.negative_prompt, tag=settings.tag
-    )
+    frames = latent_frames(video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS)
+    text, negative_text = _texts(loader, settings, frames, video)
     transformer = loader.transformer()
-    seconds = video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS
-    noise = make_noise(1, transformer.config.latent_channels, latent_frames(seconds), settings.seed)
+    noise = make_noise(1, transformer.config.latent_channels, frames, settings.seed)
     advance = _stage(progress, "making the sound")
     return sample(
         transformer,
@@ -206,6 +235,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
         guidance_scale=settings.guidance_scale,
         shift=settings.shift,
         guidance_interval=settings.guidance_interval,
+        windows=plan_windows(frames, settings.windows, video.cuts if video is not None else ()),
         callback=lambda step, steps, _: advance(step, steps),
     )
 
@@ -233,6 +263,8 @@ def generate(
     if settings.seconds is not None and settings.seconds <= 0:
         raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
     check_interval(settings.guidance_interval)
+    if settings.cuts and video is None:
+        raise InputError("There are cuts and no video.", "Expected a video that has them.", "Give prompts times instead.")
     loader = loader or Loader(files, settings)
     features = _video_features(loader, settings, video, progress, report) if video is not None else None
     latents = _latents(loader, settings, features, progress)

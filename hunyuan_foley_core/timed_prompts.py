@@ -20,6 +20,8 @@ from .timing import LATENT_RATE
 POINT_SECONDS = 1.0  # how long a prompt with a single time holds: a hit and its ringing
 EDGE_SECONDS = 0.1  # over which a prompt fades in and out, around its times
 
+SILENCE = "silence, no sound"
+
 _REMEDY = (
     "A line reads `0:00-0:03 footsteps on gravel`, `0:03.2 door slams`, `#2 a crowd murmurs` (the second scene) or "
     "`* light rain` (everywhere else)."
@@ -52,6 +54,17 @@ class TimedPrompt:
         return self.start is None and self.scene is None
 
 
+def time_of(word: str) -> float | None:
+    """Seconds of a time as m:ss or h:mm:ss; None for anything else."""
+    match = _TIME.fullmatch(word)
+    if match is None:
+        return None
+    hours, minutes, seconds = int(match["hours"] or 0), int(match["minutes"]), float(match["seconds"])
+    if seconds >= 60 or match["hours"] and minutes >= 60:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
 class _Line:
     """Reads a line from left to right and knows where it is."""
 
@@ -76,10 +89,10 @@ class _Line:
         begin, match = self.place, self.take(_TIME)
         if match is None:
             return None
-        hours, minutes, seconds = int(match["hours"] or 0), int(match["minutes"]), float(match["seconds"])
-        if seconds >= 60 or match["hours"] and minutes >= 60:
+        seconds = time_of(match[0])
+        if seconds is None:
             raise self.error("a time as m:ss or h:mm:ss, with less than 60 seconds and minutes", begin)
-        return 3600 * hours + 60 * minutes + seconds
+        return seconds
 
     def rest(self) -> str:
         """The prompt behind the time."""
@@ -136,16 +149,24 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{ending}" if hours else f"{minutes}:{ending}"
 
 
-def prompt_weights(prompts: Sequence[TimedPrompt], latent_frames: int, cuts: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-    """How much each prompt counts at each latent frame.
+def elsewhere(has_picture: bool) -> str:
+    """The prompt for everywhere else where nobody gave one: the picture decides, and without one it is quiet."""
+    return "" if has_picture else SILENCE
+
+
+def complete(prompts: Sequence[TimedPrompt], elsewhere: str) -> list[TimedPrompt]:
+    """The same, with this prompt for everywhere else where no line has one."""
+    return [*prompts] + [TimedPrompt(elsewhere, 0)] * (not any(prompt.is_rest for prompt in prompts))
+
+
+def prompt_weights(prompts: Sequence[TimedPrompt], latent_frames: int, cuts: Sequence[int] = ()) -> Tensor:
+    """How much each prompt counts at each latent frame, [P, L], float32; the sum is one at every frame.
 
     Prompts that hold at the same time share it evenly. A span that ends behind the clip ends with it.
 
     Args:
+        prompts: one of them for everywhere else, as `complete` sees to.
         cuts: latent frames at which scenes begin, without 0.
-
-    Returns:
-        Weights [P, L] of the prompts, zero for `*`, and what they leave over [L]; together they sum to one.
 
     Raises:
         InputError: a span that begins behind the end of the clip, or a scene that it does not have.
@@ -155,7 +176,8 @@ def prompt_weights(prompts: Sequence[TimedPrompt], latent_frames: int, cuts: Seq
     held = torch.stack([_held(prompt, times, edges) for prompt in prompts])
     total = held.sum(dim=0)
     shares = held / total.clamp(min=1)
-    return shares.float(), (1 - shares.sum(dim=0)).clamp(0, 1).float()
+    rest = torch.tensor([prompt.is_rest for prompt in prompts])[:, None]
+    return torch.where(rest, (1 - shares.sum(dim=0)).clamp(0, 1), shares).float()
 
 
 def _held(prompt: TimedPrompt, times: Tensor, edges: list[int]) -> Tensor:

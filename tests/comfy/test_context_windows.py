@@ -98,9 +98,9 @@ def test_scenes_are_kept_apart_by_every_sampler(core, run, patcher, path, case):
 @pytest.mark.parametrize("frames", [500, 600])
 def test_timed_prompts_are_those_of_the_core(core, run, patcher, path, frames):
     noise, negative = normal(4, 1, WIDTH, frames), normal(5, 1, TOKENS, WIDTH)
-    shares, rest = core.prompts.prompt_weights(core.prompts.parse(TIMES), frames)
+    shares = core.prompts.prompt_weights(core.prompts.complete(core.prompts.parse(TIMES), ""), frames)
     texts = [normal(6 + number, 1, TOKENS, WIDTH) for number in range(3)]
-    timed = [core.velocity.TimedText(text, weights) for text, weights in zip(texts, [*shares, rest])]
+    timed = [core.velocity.TimedText(text, weights) for text, weights in zip(texts, shares)]
     positive = [[text.features, {"mask": text.weights[None]}] for text in timed]
     model = core.context.with_default_windows(patcher)
     sampled = run(model, positive, [[negative, {}]], noise=noise, steps=2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hunyuan_foley_core.errors import InputError
-from hunyuan_foley_core.timed_prompts import EDGE_SECONDS, POINT_SECONDS, TimedPrompt, clock, parse, prompt_weights
+from hunyuan_foley_core.timed_prompts import EDGE_SECONDS, POINT_SECONDS, TimedPrompt, clock, complete, parse, prompt_weights
 
 EXAMPLE = """
 0:00-0:03 footsteps on gravel
@@ -52,40 +52,39 @@ def test_times_are_written_as_they_are_read(seconds, text):
 
 
 def weights(text, seconds=8, cuts=()):
-    return prompt_weights(parse(text), round(50 * seconds), cuts)
+    """Those of the lines in their order; the last is for everywhere else, where no line is."""
+    return prompt_weights(complete(parse(text), ""), round(50 * seconds), cuts)
 
 
 @pytest.mark.parametrize("text", [
     "0:01-0:02 a", "0:00-0:08 a", "* a", "0:01-0:03 a\n0:02-0:04 b\n0:02.5 c\n* d", "0:07.5-0:20 a\n0:03-0:05 b\n0:05-0:06 c",
 ])
 def test_weights_sum_to_one(text):
-    shares, rest = weights(text)
-    assert torch.allclose(shares.sum(dim=0) + rest, torch.ones(400), atol=1e-6)
-    assert (shares >= 0).all() and (rest >= 0).all()
+    shares = weights(text)
+    assert torch.allclose(shares.sum(dim=0), torch.ones(400), atol=1e-6) and (shares >= 0).all()
 
 
 def test_a_span_counts_alone_inside_and_not_at_all_outside():
-    (share,), rest = weights("0:02-0:04 a\n* b")[0][:1], weights("0:02-0:04 a\n* b")[1]
+    share, rest = weights("0:02-0:04 a\n* b")
     edge = round(50 * EDGE_SECONDS / 2)
     assert (share[100 + edge : 200 - edge] == 1).all() and (share[: 100 - edge] == 0).all() and (share[200 + edge :] == 0).all()
     assert (rest[: 100 - edge] == 1).all() and 0.3 < share[99] < 0.5 < share[100] < 0.7
 
 
 def test_spans_that_overlap_share_and_neighbours_leave_nothing_over():
-    shares, rest = weights("0:01-0:03 a\n0:02-0:04 b")
-    assert shares[:, 125].tolist() == [0.5, 0.5]
-    assert (weights("0:00-0:03 a\n0:03-0:08 b")[1] < 1e-6).all()
+    assert weights("0:01-0:03 a\n0:02-0:04 b")[:, 125].tolist() == [0.5, 0.5, 0]
+    assert (weights("* c\n0:00-0:03 a\n0:03-0:08 b")[0] < 1e-6).all()
 
 
 def test_spans_at_the_ends_of_the_clip_have_no_edge_there():
-    shares, rest = weights("0:00-0:09 a")
-    assert (shares == 1).all() and (rest == 0).all()
+    share, rest = weights("0:00-0:09 a")
+    assert (share == 1).all() and (rest == 0).all()
 
 
 def test_scenes_begin_and_end_at_their_cuts():
-    shares, rest = weights("#2 a", cuts=(120, 300))
-    assert shares[0].nonzero().flatten().tolist() == list(range(120, 300))
-    assert (shares[0] + rest == 1).all()
+    share, rest = weights("#2 a", cuts=(120, 300))
+    assert share.nonzero().flatten().tolist() == list(range(120, 300))
+    assert (share + rest == 1).all()
 
 
 @pytest.mark.parametrize("text, message", [

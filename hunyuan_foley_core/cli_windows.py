@@ -1,0 +1,78 @@
+"""Options of the commands for clips that are long, have scenes, or have prompts by time."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .scenes import THRESHOLD, detect_cuts, parse_cuts
+from .timed_prompts import parse
+from .timing import LATENT_RATE
+from .windows import WindowSettings
+
+DETECT = "detect"
+
+
+def add_windows(command: argparse.ArgumentParser) -> None:
+    add, default = command.add_argument, WindowSettings()
+    add(
+        "--timed", metavar="TEXT", help="prompts by time, one a line, or a file of them: `0:00-0:03 footsteps on gravel`, "
+        "`0:03.2 door slams` (a second from there), `#2 a crowd` (the second scene), `* light rain` (everywhere else; by "
+        "default --prompt, or what the picture suggests, or silence)",
+    )
+    add(
+        "--scenes", metavar="TIMES", help=f"where the video cuts, such as `0:03.2, 0:11`, or `{DETECT}` to have PySceneDetect "
+        "find it; each scene is made for itself",
+    )
+    add(
+        "--scene-threshold", type=float, default=THRESHOLD, metavar="X",
+        help="how much a picture must change to be a cut, for PySceneDetect; lower finds more (default: %(default)s)",
+    )
+    add(
+        "--window", type=float, metavar="SECONDS", help="make more than this in windows that overlap (default: windows of "
+        f"{default.length / LATENT_RATE:g} s for more than {default.longest_whole / LATENT_RATE:g} s)",
+    )
+    add(
+        "--overlap", type=float, metavar="SECONDS",
+        help=f"what neighbouring windows share at least (default: {default.overlap / LATENT_RATE:g})",
+    )
+
+
+def windows_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of `pipeline.Settings` from the arguments of `add_windows`.
+
+    Raises:
+        FoleyError: a text, a time or a length that cannot be used.
+    """
+    windows = WindowSettings()
+    if args.window is not None or args.overlap is not None:
+        length, overlap = (
+            frames / LATENT_RATE if given is None else given
+            for given, frames in ((args.window, windows.length), (args.overlap, windows.overlap))
+        )
+        windows = WindowSettings.from_seconds(length, overlap)
+    timed = tuple(parse(_text(args.timed))) if args.timed is not None else ()
+    return {"timed_prompts": timed, "cuts": _cuts(args), "windows": windows}
+
+
+def _cuts(args: argparse.Namespace) -> tuple[float, ...]:
+    if args.scenes is None:
+        return ()
+    if args.scenes != DETECT:
+        return tuple(parse_cuts(args.scenes))
+    if args.video is None:
+        raise InputError("There is no video to find scenes in.", "", "Give one with --video, or leave out --scenes.")
+    return tuple(detect_cuts(args.video, args.scene_threshold))
+
+
+def _text(text_or_file: str) -> str:
+    """The text itself, or what a file of that name holds; `\\n` in the text begins a line, as it does in a shell's."""
+    path = Path(text_or_file)
+    if "\n" not in text_or_file and path.suffix == ".txt":
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}).", "Expected a text file of timed prompts.", "Check its name."
+            ) from error
+    return text_or_file.replace("\\n", "\n")

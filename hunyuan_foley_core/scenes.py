@@ -1,0 +1,81 @@
+"""Where a video cuts from one scene to the next: found by PySceneDetect, or told as a list of times."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import FoleyError, InputError, MediaError
+from .timed_prompts import clock, time_of
+
+SHORTEST = 1.0  # seconds of a scene; a shorter one joins the one before it, the first the one after it
+THRESHOLD = 3.0  # of PySceneDetect's adaptive detector, its own default
+
+_SEPARATORS = re.compile(r"[\s,;]+")
+
+
+def parse_cuts(text: str) -> list[float]:
+    """The times of a text such as `0:03.2, 0:11.5`, in seconds, ascending; separated by commas, spaces or lines.
+
+    Raises:
+        InputError: something that is no time.
+    """
+    times = []
+    for place, word in enumerate(filter(None, _SEPARATORS.split(text)), 1):
+        time = time_of(word)
+        if time is None:
+            raise InputError(
+                f"Number {place} of the cuts is `{word}`.", "Expected a time as m:ss or h:mm:ss, such as 0:03.2.",
+                "Separate several with commas.",
+            )
+        times.append(time)
+    return sorted(times)
+
+
+def detect_cuts(video: str | Path, threshold: float = THRESHOLD) -> list[float]:
+    """Seconds at which the scenes of a video file begin, without the first.
+
+    Args:
+        threshold: how much more than its surroundings a picture must change; lower finds more.
+
+    Raises:
+        FoleyError: PySceneDetect is not installed. MediaError: it cannot read the file.
+    """
+    try:
+        import scenedetect
+    except ImportError as error:
+        raise FoleyError(
+            f"Cuts are found by PySceneDetect, which cannot be used here ({error}).", "",
+            "Install it with `pip install scenedetect opencv-python-headless`, or give the times of the cuts.",
+        ) from error
+    try:
+        scenes = scenedetect.detect(str(video), scenedetect.AdaptiveDetector(adaptive_threshold=threshold))
+    except (OSError, RuntimeError, scenedetect.VideoOpenFailure) as error:
+        raise MediaError(
+            f"PySceneDetect cannot read {Path(video).name} ({error}).", "Expected a video file.",
+            "Give the times of the cuts, or convert the video to H.264.",
+        ) from error
+    # Before 0.7 a time had no property of that name.
+    return [start.seconds if hasattr(start, "seconds") else start.get_seconds() for start, _ in scenes[1:]]
+
+
+def kept_cuts(cuts: Sequence[float], seconds: float | None) -> list[float]:
+    """The cuts that leave no scene shorter than a second.
+
+    Args:
+        seconds: length of the video; None: not known.
+
+    Raises:
+        InputError: a cut behind the end of the video.
+    """
+    kept: list[float] = []
+    for cut in sorted(cuts):
+        if seconds is not None and cut >= seconds:
+            raise InputError(
+                f"There is a cut at {clock(cut)}, and the video ends at {clock(seconds)}.",
+                "Expected cuts within the video.", "Leave it out, or let more of the video be watched.",
+            )
+        if cut - (kept[-1] if kept else 0.0) >= SHORTEST:
+            kept.append(cut)
+    if kept and seconds is not None and seconds - kept[-1] < SHORTEST:
+        kept.pop()
+    return kept
