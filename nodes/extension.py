@@ -10,9 +10,11 @@ from .guidance import FoleyGuidanceInterval
 from .latent import FoleyEmptyLatent
 from .layers import FoleyLayer, FoleyLayerMix
 from .loaders import FoleyLoadEncoders, FoleyLoadModel, FoleyLoadVAE
+from .mixdown import FoleyMixdown
 from .mux import FoleyMuxAudio
 from .sampler import FoleySampler
 from .takes import FoleyPickTake
+from .timeline import FoleyTimeline
 from .train_lora import FoleyTrainLoRA
 
 
@@ -38,5 +40,7 @@ class FoleyExtension(ComfyExtension):
             FoleyDACDecode,
             FoleyDACEncode,
             FoleyMuxAudio,
+            FoleyMixdown,
+            FoleyTimeline,
             FoleyTrainLoRA,
         ]

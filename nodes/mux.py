@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import uuid
+from contextlib import contextmanager
 
 import comfy.utils
 import folder_paths
@@ -65,23 +66,31 @@ class FoleyMuxAudio(io.ComfyNode):
 
 def _onto_file(video, waveform, sample_rate: int, **levels) -> tuple[str, list[str]]:
     """Path of the new file, in ComfyUI's folder for temporary files, and what to tell the user."""
-    file = file_of(video)
-    suffix = media.suffix_for(file.source)
-    path, source = _temporary(suffix), file.source
     bar = comfy.utils.ProgressBar(1)
-    try:
-        if file.is_trimmed:
-            # Copied pictures can only start at a key frame; cutting elsewhere is ComfyUI's business.
-            source = _temporary(suffix)
-            video.save_to(source)
+    with whole_file(video) as source:
+        path = temporary_path(media.suffix_for(source))
         report = media.mux(source, waveform, sample_rate, path, callback=bar.update_absolute, **levels)
-    finally:
-        if source != file.source and os.path.exists(source):
-            os.remove(source)
     return path, report.warnings
 
 
-def _temporary(suffix: str) -> str:
+@contextmanager
+def whole_file(video):
+    """The file of a VIDEO; of a trimmed one a copy of what is left, for as long as the block lasts."""
+    file = file_of(video)
+    if not file.is_trimmed:
+        yield file.source
+        return
+    # Copied pictures can only start at a key frame; cutting elsewhere is ComfyUI's business.
+    source = temporary_path(media.suffix_for(file.source))
+    try:
+        video.save_to(source)
+        yield source
+    finally:
+        if os.path.exists(source):
+            os.remove(source)
+
+
+def temporary_path(suffix: str) -> str:
     folder = folder_paths.get_temp_directory()
     os.makedirs(folder, exist_ok=True)
     return os.path.join(folder, f"foley_{uuid.uuid4().hex}{suffix}")
@@ -89,15 +98,27 @@ def _temporary(suffix: str) -> str:
 
 def _onto_components(components, waveform, sample_rate: int, **levels):
     """A VIDEO in memory with another sound track."""
+    track = mixdown_for_components(components, waveform, sample_rate, mix=media.Mix(**levels))
+    return with_track(components, track)
+
+
+def mixdown_for_components(components, waveform, sample_rate: int, **wanted) -> media.Track:
     if not components.frame_rate > 0:
         raise InputError(
             f"The video has a frame rate of {components.frame_rate}.", "Expected a number above 0.",
             "Set the rate where the video is made.",
         )
     original = components.audio
-    track = media.mixdown(
+    return media.mixdown(
         waveform, sample_rate, float(len(components.images) / components.frame_rate),
-        original=original and (original["waveform"][0], original["sample_rate"]), mix=media.Mix(**levels),
+        original=original and (original["waveform"][0], original["sample_rate"]), **wanted,
     )
-    audio = {"waveform": track.waveform[None], "sample_rate": track.sample_rate}
-    return InputImpl.VideoFromComponents(dataclasses.replace(components, audio=audio))
+
+
+def with_track(components, track: media.Track):
+    return InputImpl.VideoFromComponents(dataclasses.replace(components, audio=audio_of(track)))
+
+
+def audio_of(track: media.Track) -> dict:
+    """The AUDIO of a finished track."""
+    return {"waveform": track.waveform[None], "sample_rate": track.sample_rate}

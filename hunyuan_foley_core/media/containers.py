@@ -100,15 +100,19 @@ def held_by(container_name: str) -> frozenset[str]:
         return frozenset(container.supported_codecs)
 
 
-def suffix_for(source) -> str:
+def suffix_for(source, codec: str | None = None) -> str:
     """The suffix of the file that `mux` can put this picture into: the source's own kind where possible.
+
+    Args:
+        codec: of the sound, where it matters ("flac" for a WebM picture needs Matroska).
 
     MediaError if the source holds no picture.
     """
     with open_source(source) as container:
-        codec = picture_stream(container, source).codec_context.codec.canonical_name
+        picture = picture_stream(container, source).codec_context.codec.canonical_name
         names = container.format.name.split(",")
         own = ".mov" if container.metadata.get("major_brand", "").strip() == "qt" else ".mp4"
         if "webm" in names:
             own = ".webm"
-    return next(s for s in (own, ".mp4", ".mov", ".mkv") if s == ".mkv" or codec in held_by(CONTAINERS[s].name))
+    takes_sound = [s for s in (own, ".mp4", ".mov") if codec is None or codec in CONTAINERS[s].codecs]
+    return next((s for s in takes_sound if picture in held_by(CONTAINERS[s].name)), ".mkv")

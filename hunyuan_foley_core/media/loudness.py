@@ -36,7 +36,7 @@ class Level:
 
 def measure(waveform: torch.Tensor, sample_rate: int) -> Level:
     """The level of float [1 or 2, N]. A sound under 0.4 s is measured as if silence followed up to there."""
-    return Level(_integrated(waveform, sample_rate), _true_peak(waveform, sample_rate))
+    return Level(_integrated(waveform, sample_rate), true_peak(waveform, sample_rate))
 
 
 def _integrated(waveform: torch.Tensor, sample_rate: int) -> float:
@@ -62,7 +62,8 @@ def _integrated(waveform: torch.Tensor, sample_rate: int) -> float:
     return 10 * math.log10(sum(blocks) / len(blocks))
 
 
-def _true_peak(waveform: torch.Tensor, sample_rate: int) -> float:
+def true_peak(waveform: torch.Tensor, sample_rate: int) -> float:
+    """dBTP of float [1 or 2, N], -inf for silence."""
     fine = sample_rate * _METER_OVERSAMPLING
 
     def build(graph, sources):

@@ -7,10 +7,11 @@ import torch
 
 from ..errors import InputError, MediaError
 from .audio import resample, to_mono, to_stereo
+from .containers import Codec
 from .ducking import Ducking, ducked
 from .filters import add_filter, run_filters
-from .loudness import Level, check_target, with_loudness
-from .output import check_waveform
+from .loudness import LOWEST_CEILING, Level, check_target, true_peak, with_loudness
+from .output import check_waveform, coded
 from .track import mixed, placed
 
 MODES = ("replace", "mix")
@@ -18,6 +19,7 @@ DUCKED = ("none", "original", "foley")
 CHANNELS = ("as mixed", "mono", "stereo")
 MAX_WIDTH = 2.0
 RATES = (8_000, 192_000)  # lowest and highest
+_CODED_ROUNDS, _CODED_MARGIN = 4, 0.1  # tries, and dB more than what coding added last time
 _SIDE_DELAY_MS = 12  # of a mono sound's copy in its sides
 
 Sound = tuple[torch.Tensor, int]  # waveform [channels, N] and its sample rate
@@ -97,6 +99,7 @@ def mixdown(
     original: Sound | None = None,
     rate: int | None = None,
     mix: Mix | None = None,
+    coding: Codec | None = None,
 ) -> Track:
     """The sound of a picture, exactly as long as it: what `mux` writes.
 
@@ -105,6 +108,7 @@ def mixdown(
         seconds: length of the picture.
         original: its own sound, needed to mix.
         rate: of the result; None: `sample_rate`.
+        coding: how the track will be coded, so that its true peaks are still below the ceiling then.
 
     Returns:
         A track of round(seconds * rate) samples.
@@ -117,8 +121,21 @@ def mixdown(
     track = _channels(track, mix.channels)
     if mix.loudness is None or not track.numel():
         return Track(track, rate)
-    track, level, warnings = with_loudness(track, rate, mix.loudness, mix.true_peak)
-    return Track(track, rate, level, tuple(warnings))
+    return _loud(track, rate, mix, coding if coding is not None and coding.bit_rate else None)
+
+
+def _loud(track: torch.Tensor, rate: int, mix: Mix, coding: Codec | None) -> Track:
+    """At the loudness asked for; with a codec that changes samples, its ceiling is lowered until the coded sound keeps it."""
+    ceiling = mix.true_peak
+    for _ in range(_CODED_ROUNDS if coding else 1):
+        made, level, warnings = with_loudness(track, rate, mix.loudness, ceiling)
+        if coding is None or level.true_peak == -math.inf:
+            break
+        over = true_peak(coded(made, rate, coding), rate) - mix.true_peak
+        if over <= 0 or ceiling - over < LOWEST_CEILING:
+            break
+        ceiling -= over + _CODED_MARGIN
+    return Track(made, rate, level, tuple(warnings))
 
 
 def check_sound_rate(rate: int | None) -> int | None:

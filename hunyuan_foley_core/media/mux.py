@@ -79,18 +79,26 @@ def mux(
 
     rate = rate or rate_for(coding, sample_rate)
     report = WriteReport(out_path, coding.encoder, float(picture.seconds))
-    track = _mixed(source, picture, waveform, sample_rate, rate, wanted, reading)
+    track = _mixed(source, picture, waveform, sample_rate, rate, wanted, reading, coding)
     report.warnings += track.warnings
     _write(source, picture, clip(track.waveform, report), rate, kind, coding, report, callback)
     report.warnings = list(dict.fromkeys(reading.warnings)) + report.warnings
     return report
 
 
-def mixdown_for(source, waveform: torch.Tensor, sample_rate: int, *, rate: int | None = None, **mix) -> Track:
-    """The sound that `mux` would write onto the picture of `source`, for those who want it on its own."""
-    reading = DecodeReport()
-    picture = _measure(source, reading)
-    return _mixed(source, picture, waveform, sample_rate, rate or int(sample_rate), Mix(**mix), reading)
+def mixdown_for(
+    source, waveform: torch.Tensor, sample_rate: int, out_path=None, *,
+    codec: str | None = None, rate: int | None = None, **mix,
+) -> Track:
+    """The sound that `mux` would write onto the picture of `source`, for those who want it on its own.
+
+    Args:
+        out_path, codec: where the sound will be written and how, if it will: coding moves true peaks.
+    """
+    reading, coding = DecodeReport(), None if out_path is None else codec_for(Path(out_path), codec, rate)
+    return _mixed(
+        source, _measure(source, reading), waveform, sample_rate, rate or int(sample_rate), Mix(**mix), reading, coding
+    )
 
 
 def check_mux(source, out_path, mode: str = "replace", *, codec: str | None = None, rate: int | None = None) -> None:
@@ -176,9 +184,11 @@ def _misfit(source, picture: _Picture, path: Path) -> MediaError:
     )
 
 
-def _mixed(source, picture: _Picture, waveform, sample_rate: int, rate: int, mix: Mix, reading: DecodeReport) -> Track:
+def _mixed(
+    source, picture: _Picture, waveform, sample_rate: int, rate: int, mix: Mix, reading: DecodeReport, coding: Codec | None
+) -> Track:
     original = read_audio(source, duration=float(picture.seconds), report=reading) if mix.mode == "mix" else None
-    return mixdown(waveform, sample_rate, picture.seconds, original=original, rate=rate, mix=mix)
+    return mixdown(waveform, sample_rate, picture.seconds, original=original, rate=rate, mix=mix, coding=coding)
 
 
 def _write(source, picture, track, rate, kind: Container, coding: Codec, report: WriteReport, callback) -> None:

@@ -1,5 +1,6 @@
 """Writing files whole or not at all, and sound at full scale and no further."""
 
+import io
 import math
 import os
 import secrets
@@ -10,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import torch
 
 from ..errors import InputError, MediaError
@@ -113,6 +115,21 @@ def encode(stream, waveform: torch.Tensor, sample_rate: int) -> Iterator[av.Pack
         frame.pts, frame.time_base = at, Fraction(1, sample_rate)
         yield from stream.encode(frame)
     yield from stream.encode(None)
+
+
+def coded(waveform: torch.Tensor, sample_rate: int, coding) -> torch.Tensor:
+    """`waveform` [channels, N] as it is after coding and decoding, [channels, about N] float32."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = add_sound(
+            container, coding.encoder, coding.sample_format, sample_rate, waveform.shape[0], coding.bit_rate
+        )
+        for packet in encode(stream, waveform.clamp(-1, 1), sample_rate):
+            container.mux(packet)
+    file.seek(0)
+    with av.open(file) as container:
+        blocks = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    return torch.from_numpy(np.concatenate(blocks, axis=1)).float() if blocks else waveform[:, :0]
 
 
 def audio_frame(waveform: torch.Tensor, sample_rate: int) -> av.AudioFrame:

@@ -2,6 +2,7 @@
 
 from .draw import draw_timeline, save
 from .lanes import Span
+from .spans import spans_of
 from .watch import Watched, watch
 
-__all__ = ["Span", "Watched", "draw_timeline", "save", "watch"]
+__all__ = ["Span", "Watched", "draw_timeline", "save", "spans_of", "watch"]

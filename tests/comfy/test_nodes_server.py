@@ -34,6 +34,8 @@ NAMES = {
     "FoleyDACDecode": "DAC Decode",
     "FoleyDACEncode": "DAC Encode",
     "FoleyMuxAudio": "Mux Audio",
+    "FoleyMixdown": "Foley Mixdown",
+    "FoleyTimeline": "Foley Timeline",
     "FoleyTrainLoRA": "Foley Train LoRA",
 }
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
