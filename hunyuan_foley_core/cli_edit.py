@@ -12,7 +12,7 @@ from .errors import FoleyError
 from .layers import StemFolder, mix, read_layers
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
-from .seamless_loop import MARGIN, check_loop, decode_loop, features_around
+from .seamless_loop import check_loop, decode_loop, features_around, margin_of
 from .start import Start
 from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 
@@ -167,12 +167,13 @@ def run_loop(args: argparse.Namespace) -> Path:
         networks = Networks(files, cli_settings.prompted_settings_of(args), progress)
         if args.video is not None:
             features = networks.watch(args.video, 0.0, _loop_limit(args), report)
-            check_loop(features.seconds)
             seconds = features.seconds
-            features = features_around(features, latent_frames(seconds), MARGIN)
-        latents = networks.make(
-            args.prompt, args.negative, features, latent_frames(seconds), seed=args.seed, margin=MARGIN
-        )
+            check_loop(seconds)
+        frames = latent_frames(seconds)
+        margin = margin_of(frames)
+        if features is not None:
+            features = features_around(features, frames, margin)
+        latents = networks.make(args.prompt, args.negative, features, frames, seed=args.seed, margin=margin)
         waveform = decode_loop(latents, networks.decode)
     cli_settings.warn(report.warnings + _write(args.out, args.video, waveform[0], SAMPLE_RATE))
     return args.out

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .seamless_loop import around
+from .seamless_loop import around, folded
 from .model import FoleyTransformer
 from .start import FROM_NOISE, Start
 from .velocity import ClipVelocity, Texts
@@ -135,8 +135,7 @@ def sample(
     latents = start.at(pure_noise, sigmas[0])
     for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         seen = start.seen(latents, pure_noise, sigma)
-        velocity = velocity_of(around(seen, margin), sigma * TIMESTEP_SCALE, guidance[step])
-        velocity = velocity[..., margin : margin + noise.shape[-1]]
+        velocity = folded(velocity_of(around(seen, margin), sigma * TIMESTEP_SCALE, guidance[step]), margin)
         latents = euler_step(latents, start.towards(latents, seen, velocity, sigma), sigma, next_sigma)
         if callback is not None:
             callback(step + 1, steps, latents)

@@ -1,10 +1,12 @@
 """Sound without a seam: its end goes on into its beginning, for a video that loops.
 
 The clip is laid on a circle. At every step the model is shown, before and after the clip, the clip's own other end (and
-the picture's), so that joint is nowhere an end to it; and the codec decodes across the joint in the same way.
+the picture's). So it predicts what is around the joint twice, as the end and as the beginning, and one hands over to the
+other as between the windows of a long clip; the codec decodes across the joint too.
 Letters: B batch, C latent channels, L latent frames, V visual tokens, S sync tokens.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,9 +15,10 @@ from torch import Tensor
 from .conditions import VideoFeatures
 from .errors import InputError
 from .timing import LATENT_HOP, LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming
+from .windows import SEGMENT_LATENTS
 
-# Latent frames of its other end that the clip is shown on both sides: a multiple of 16, so that sync segments stay whole.
-MARGIN = 64
+# Latent frames of its other end that a clip is shown on both sides, where it has twice as many.
+LONGEST_MARGIN = 2 * SEGMENT_LATENTS
 # The codec hears about half as far, and what lies beyond changes nothing.
 DECODE_MARGIN = 64
 SHORTEST_LOOP = 0.64  # seconds: one sync segment
@@ -30,9 +33,27 @@ def check_loop(seconds: float) -> None:
         )
 
 
+def margin_of(latent_frames: int) -> int:
+    """What a loop of L frames is shown of its other end on both sides: a multiple of 16, where sync segments begin."""
+    return min(LONGEST_MARGIN, latent_frames // 2 // SEGMENT_LATENTS * SEGMENT_LATENTS)
+
+
 def around(x: Tensor, margin: int) -> Tensor:
     """x [..., L] with `margin` frames of its other end before and after it, [..., L + 2 margin]."""
     return x[..., torch.arange(-margin, x.shape[-1] + margin, device=x.device) % x.shape[-1]]
+
+
+def folded(shown: Tensor, margin: int) -> Tensor:
+    """[..., L] of what was predicted for `around`, [..., L + 2 margin]: on both sides of the joint the end's prediction
+    hands over to the beginning's on a raised cosine."""
+    if not margin:
+        return shown
+    passed = (torch.arange(2 * margin, device=shown.device) + 0.5) / (2 * margin)
+    rise = ((1 - torch.cos(math.pi * passed)) / 2).to(shown)
+    weights = torch.cat((rise, rise.new_ones(shown.shape[-1] - 4 * margin), rise.flip(0)))
+    length = shown.shape[-1] - 2 * margin
+    places = torch.arange(-margin, length + margin, device=shown.device) % length
+    return shown.new_zeros(*shown.shape[:-1], length).index_add(-1, places, shown * weights)
 
 
 def features_around(features: VideoFeatures, latent_frames: int, margin: int) -> VideoFeatures:

@@ -7,7 +7,7 @@ from comfy_api.v0_0_2 import io
 from ..hunyuan_foley_core.conditions import VideoFeatures
 from ..hunyuan_foley_core.editing import DEFAULT_FADE, SHORTEST_REGION, Region, extend, region_mask, retake
 from ..hunyuan_foley_core.errors import InputError
-from ..hunyuan_foley_core.seamless_loop import MARGIN, around, check_loop, decode_loop, features_around
+from ..hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, margin_of
 from ..hunyuan_foley_core.timing import LATENT_RATE, SAMPLE_RATE, ClipTiming
 from ..hunyuan_foley_core.windows import WindowSettings, window_at, window_features
 from .audio import require_audio
@@ -192,11 +192,12 @@ class FoleySeamlessLoop(io.ComfyNode):
 
 def _around(extras: dict, frames: int) -> dict:
     """An entry of a CONDITIONING for a loop of so many latent frames: what the model sees of it, margins included."""
-    entry, counts = dict(extras), ClipTiming.from_latent_frames(frames + 2 * MARGIN)
+    margin = margin_of(frames)
+    entry, counts = dict(extras), ClipTiming.from_latent_frames(frames + 2 * margin)
     entry[LENGTHS_KEY] = counts.visual_tokens, counts.sync_tokens
     if VISUAL_KEY in entry:
         seen = VideoFeatures(entry[VISUAL_KEY], entry[SYNC_KEY], frames / LATENT_RATE, cuts_of([extras]))
-        seen = features_around(seen, frames, MARGIN)
+        seen = features_around(seen, frames, margin)
         entry[VISUAL_KEY], entry[SYNC_KEY] = seen.visual, seen.sync
     return entry
 
@@ -211,15 +212,17 @@ class LoopHandler(comfy.context_windows.ContextHandlerABC):
         return True
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
+        margin = margin_of(x_in.shape[-1])
         return cond_in and [
-            {**entry, "mask": around(entry["mask"], MARGIN)} if isinstance(entry.get("mask"), torch.Tensor) else entry
+            {**entry, "mask": around(entry["mask"], margin)} if isinstance(entry.get("mask"), torch.Tensor) else entry
             for entry in cond_in
         ]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-        conds, x = [self.get_resized_cond(cond, x_in, None) for cond in conds], around(x_in, MARGIN)
-        shown = self.windows.execute(calc_cond_batch, model, conds, x, timestep, model_options)
-        return [prediction[..., MARGIN : MARGIN + x_in.shape[-1]] for prediction in shown]
+        margin = margin_of(x_in.shape[-1])
+        conds = [self.get_resized_cond(cond, x_in, None) for cond in conds]
+        shown = self.windows.execute(calc_cond_batch, model, conds, around(x_in, margin), timestep, model_options)
+        return [folded(prediction, margin) for prediction in shown]
 
 
 class FoleyRegionMask(io.ComfyNode):

@@ -68,10 +68,11 @@ def test_a_loop_is_that_of_the_core(core, patcher, path, features, conditions):
             patcher, *conditions, None, {"samples": torch.zeros(1, WIDTH, FRAMES)}, seed=7, steps=STEPS, cfg=4.5,
         )
     seen = core.features(features.visual, features.sync, 2.0)
-    around = core.loops.features_around(seen, FRAMES, core.loops.MARGIN)
+    margin = core.loops.margin_of(FRAMES)
+    around = core.loops.features_around(seen, FRAMES, margin)
     noise = core.sampling.make_noise(1, WIDTH, FRAMES, seed=7)
     expected = of_the_core(
-        core, path, features, noise, visual=around.visual, sync=around.sync, margin=core.loops.MARGIN
+        core, path, features, noise, visual=around.visual, sync=around.sync, margin=margin
     )
     assert relative(latents[0], expected) < 1e-5
     assert relative(latents[0], of_the_core(core, path, features, noise)) > 1e-3

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 CORE = ROOT / "hunyuan_foley_core"
 # A part may import itself and anything further right.
-ORDER = ["cli", "cli_data", "cli_evaluation", "cli_edit", "cli_generate", "cli_media", "cli_settings", "evaluation", "train", "data", "batch", "timeline", "layers", "editing", "networks", "pipeline", "convert", "tensor_file", "sampling", "velocity", "windows", "start", "seamless_loop", "conditions", "lora", "checkpoint", "quantization", "encoders", "vae", "model", "media", "onsets", "progress", "ops", "timing", "config", "small_model", "errors"]
+ORDER = ["cli", "cli_data", "cli_evaluation", "cli_edit", "cli_generate", "cli_media", "cli_settings", "evaluation", "train", "data", "batch", "timeline", "layers", "editing", "networks", "pipeline", "convert", "tensor_file", "sampling", "velocity", "seamless_loop", "windows", "start", "conditions", "lora", "checkpoint", "quantization", "encoders", "vae", "model", "media", "onsets", "progress", "ops", "timing", "config", "small_model", "errors"]
 FORBIDDEN = {"comfy", "folder_paths", "nodes", "server", "torchvision", "torchaudio", "diffusers", "transformers", "audiotools", "loguru", "omegaconf"}
 ALLOWED = {"torch", "numpy", "safetensors", "av", "einops", "tokenizers", "PIL", "hunyuan_foley_core"}
 
