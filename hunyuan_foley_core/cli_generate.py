@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from . import cli_media, cli_settings, cli_windows, media
-from .pipeline import generate
+from .pipeline import generate_takes
 from .timing import SAMPLE_RATE
 
 
@@ -16,18 +16,33 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, help="length without a video (default 8), or the most to read of a video (default: all)")
     cli_windows.add_windows(command)
     cli_settings.add_sampling(command)
+    add("--takes", type=int, default=1, metavar="N", help="make N takes at once, each into a file of its own")
+    add("--take", type=int, default=0, metavar="INDEX", help="the first take to make; one alone is the same as in a batch")
     add("--audio-only", action="store_true", help="write only the sound; --out is a .wav or .flac")
     cli_media.add_mix(command)
     cli_settings.add_models(command)
 
 
-def run_generate(args: argparse.Namespace) -> Path:
-    cli_media.check_output(args, args.video, args.out, args.audio_only)
+def take_paths(args: argparse.Namespace) -> list[Path]:
+    """Where the takes go: one to --out, several beside it under names that say how to make each again."""
+    if args.takes == 1:
+        return [args.out]
+    takes = range(args.take, args.take + args.takes)
+    return [args.out.with_stem(f"{args.out.stem}_seed{args.seed}_take{take}") for take in takes]
+
+
+def run_generate(args: argparse.Namespace) -> str:
+    paths = take_paths(args)
+    for path in paths:
+        cli_media.check_output(args, args.video, path, args.audio_only)
     files = cli_settings.files_of(args)
-    settings = cli_settings.prompted_settings_of(args, seconds=args.seconds, **cli_windows.windows_of(args))
-    reading = media.DecodeReport()
+    settings = cli_settings.prompted_settings_of(
+        args, seconds=args.seconds, takes=args.takes, first_take=args.take, **cli_windows.windows_of(args)
+    )
+    reading, warnings = media.DecodeReport(), []
     with cli_settings.progress_line() as progress:
-        waveform = generate(files, settings, args.video, progress, reading)
-    warnings = cli_media.write_sound(args, args.video, waveform, SAMPLE_RATE, args.out)
+        waveforms = generate_takes(files, settings, args.video, progress, reading)
+    for path, waveform in zip(paths, waveforms, strict=True):
+        warnings += cli_media.write_sound(args, args.video, waveform, SAMPLE_RATE, path)
     cli_settings.warn(reading.warnings + warnings)
-    return args.out
+    return "\n".join(map(str, paths))

@@ -54,6 +54,8 @@ class Settings:
         windows: how long clips are made in parts.
         seconds: length without a video, or the most to read of a video; None: 8 s, or all of the video.
         guidance_interval: (high, low) noise levels between which guidance works.
+        seed, first_take, takes: how many sounds to make at once, and from which on of those that the seed has: a take is
+            the same in any batch (see `make_noise`).
         tag: whether the prompt asks for wide-band sound.
         device, dtype: where and in what type the transformer computes.
         lora, lora_strength: a LoRA file to merge into it, and how much of it.
@@ -70,6 +72,8 @@ class Settings:
     guidance_interval: GuidanceInterval = WHOLE_INTERVAL
     shift: float = 1.0
     seed: int = 0
+    first_take: int = 0
+    takes: int = 1
     tag: bool = True
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
@@ -222,7 +226,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
     frames = latent_frames(video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS)
     text, negative_text = _texts(loader, settings, frames, video)
     transformer = loader.transformer()
-    noise = make_noise(1, transformer.config.latent_channels, frames, settings.seed)
+    noise = make_noise(settings.takes, transformer.config.latent_channels, frames, settings.seed, settings.first_take)
     advance = _stage(progress, "making the sound")
     return sample(
         transformer,
@@ -240,7 +244,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
     )
 
 
-def generate(
+def generate_takes(
     files: ModelFiles,
     settings: Settings,
     video: str | Path | None = None,
@@ -248,24 +252,34 @@ def generate(
     report: media.DecodeReport | None = None,
     loader: Loader | None = None,
 ) -> Tensor:
-    """Sound for a video, or for a prompt alone.
+    """Sounds for a video, or for a prompt alone, from one encoding of both.
 
     Args:
         report: receives warnings about a video that was only partly readable.
         loader: where the networks come from, for many sounds in a row; None reads each from its file and lets it go.
 
     Returns:
-        A waveform [1, N], float32, 48 kHz, as long as the chosen frames of the video (or `settings.seconds`).
+        Waveforms [takes, 1, N], float32, 48 kHz, as long as the chosen frames of the video (or `settings.seconds`).
 
     Raises:
         FoleyError: a file, the video or a setting is not right; the message says which and what to do.
     """
     if settings.seconds is not None and settings.seconds <= 0:
         raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
+    if settings.takes < 1 or settings.first_take < 0:
+        raise InputError(
+            f"{settings.takes} takes from take {settings.first_take} on were asked for.",
+            "Expected 1 or more, from 0 or a later one on.",
+        )
     check_interval(settings.guidance_interval)
     if settings.cuts and video is None:
         raise InputError("There are cuts and no video.", "Expected a video that has them.", "Give prompts times instead.")
     loader = loader or Loader(files, settings)
     features = _video_features(loader, settings, video, progress, report) if video is not None else None
     latents = _latents(loader, settings, features, progress)
-    return loader.vae().decode(latents, callback=_stage(progress, "decoding"), output_device="cpu")[0]
+    return loader.vae().decode(latents, callback=_stage(progress, "decoding"), output_device="cpu")
+
+
+def generate(*args, **kwargs) -> Tensor:
+    """The first of `generate_takes`, a waveform [1, N]."""
+    return generate_takes(*args, **kwargs)[0]

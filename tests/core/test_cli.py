@@ -125,7 +125,7 @@ def test_an_interrupt_leaves_nothing_behind(models, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_generate, "generate", interrupted)
+    monkeypatch.setattr(cli_generate, "generate_takes", interrupted)
     assert generate(models, tmp_path / "x.wav", "--seconds", "1") == 130
     assert list(tmp_path.iterdir()) == []
 
@@ -140,7 +140,7 @@ def test_convert_runs_as_a_command(models, tmp_path):
 
 
 def test_what_cannot_be_written_is_said_before_any_work(models, video, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli_generate, "generate", lambda *_: pytest.fail("worked first"))
+    monkeypatch.setattr(cli_generate, "generate_takes", lambda *_: pytest.fail("worked first"))
     assert generate(models, tmp_path / "out.webm", "--video", video) == 1
     assert "h264, which .webm files cannot hold" in capsys.readouterr().err
     silent = videos.make_video(tmp_path / "silent.mp4")

@@ -87,7 +87,21 @@ def test_layers_are_stems_a_mix_and_a_film_and_levels_make_nothing_anew(video, t
     torch.testing.assert_close(media.read_audio(out / "mix.flac")[0], hits + bed * 10 ** (-6 / 20), atol=1e-6, rtol=0)
 
 
+def test_takes_lie_beside_each_other_and_each_can_be_made_alone(tmp_path):
+    how = ["generate", "--seconds", 0.5, "--seed", 7, "--out", tmp_path / "x.wav", *FAST]
+    assert run(*how, "--takes", 3) == 0
+    names = [f"x_seed7_take{take}.wav" for take in range(3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    takes = [media.read_audio(tmp_path / name)[0] for name in names]
+    assert run(*how, "--take", 2) == 0
+    alone = media.read_audio(tmp_path / "x.wav")[0]
+    assert (alone - takes[2]).norm() < 0.005 * alone.norm()  # the small codec decodes in half precision
+    assert (alone - takes[0]).norm() > 0.1 * alone.norm()
+
+
 @pytest.mark.parametrize("words, message", [
+    (["generate", "--takes", 0], "0 takes from take 0"),
+    (["generate", "--take", -1], "1 takes from take -1"),
     (["retake", "SOUND", "--start", 1, "--end", 2], "the sound is 1.500 s long"),
     (["retake", "SOUND", "--start", 1, "--end", 0.5], "from 1 s to 0.5 s"),
     (["retake", "VIDEO", "--start", 0, "--end", 1], "has no sound"),
