@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
-from . import cli_settings, media
+from . import cli_settings, cli_windows, media
 from .errors import FoleyError, InputError
+from .scenes import kept_cuts
+from .timing import latent_frames
 
 SOUND_SUFFIXES = (".wav", ".flac")
 _DUCKING = media.Ducking()
@@ -144,6 +146,7 @@ def add_timeline(command: argparse.ArgumentParser) -> None:
     add("--sound", type=Path, metavar="FILE", help="the sound to show (default: the video's own, if it has one)")
     add("--out", type=Path, help="the picture to write (default: the video's name with .png, in the current folder)")
     add("--width", type=int, default=1600, help="of the picture in pixels (default: %(default)s)")
+    cli_windows.add_windows(command)
 
 
 def run_timeline(args: argparse.Namespace) -> Path:
@@ -153,11 +156,19 @@ def run_timeline(args: argparse.Namespace) -> Path:
     timeline = _timeline_module()
     report, info = media.DecodeReport(), media.probe(args.video)
     sound = media.read_audio(args.sound or args.video, report=report) if args.sound or info.has_audio else None
+    spans = timeline.spans_of(info.duration, **_planned(args, info.duration))
     frames = media.stream_frames(args.video, max_seconds=None, report=report)
-    image = timeline.draw_timeline(frames, info.duration, sound=sound, title=args.video.name, width=args.width)
+    image = timeline.draw_timeline(frames, info.duration, sound=sound, title=args.video.name, width=args.width, **spans)
     timeline.save(out, image)
     cli_settings.warn(report.warnings)
     return out
+
+
+def _planned(args: argparse.Namespace, seconds: float | None) -> dict:
+    """What `generate` would make of the same options: cuts in latent frames, windows, and prompts."""
+    plan = cli_windows.windows_of(args)
+    cuts = [latent_frames(cut) for cut in kept_cuts(plan["cuts"], seconds)]
+    return {"cuts": cuts, "prompts": plan["timed_prompts"], "windows": plan["windows"]}
 
 
 def _timeline_module():

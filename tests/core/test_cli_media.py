@@ -105,4 +105,7 @@ def test_timeline_with_and_without_sound(clip, tmp_path, monkeypatch):
     assert run("timeline", silent, "--sound", clip[1], "--out", tmp_path / "t.png") == 0
     heights = [Image.open(tmp_path / name).size[1] for name in ("clip.png", "s.png", "t.png")]
     assert heights[0] == heights[2] > heights[1] + 300
+    plan = ["--scenes", "0:01", "--timed", "0:00-0:01 a drum\n#2 rain", "--window", "1", "--overlap", "0.32"]
+    assert run("timeline", clip[0], "--out", tmp_path / "u.png", *plan) == 0
+    assert Image.open(tmp_path / "u.png").size[1] > heights[0] + 60
     assert run("timeline", silent, "--out", tmp_path / "t.jpg") == 1
