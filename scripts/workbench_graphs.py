@@ -9,6 +9,11 @@ from workflow_sheet import Node, Sheet
 
 SCENES_VIDEO = example.SCENES_NAME
 OFF_SCREEN = "a wooden ball bounces on the floor"
+CUTS = "0:08\n0:16"
+SCENE_PROMPTS = "\n".join(f"#{number} {clip.caption}" for number, clip in enumerate(example.scenes(), 1))
+OWN_SOUND = "someone knocks on a metal door"
+TIMED_PROMPTS = "0:00.5-0:03 knocking at a wooden door\n0:04-0:07.5 a hammer hits a glass block again and again"
+WIDE = 620  # a column of pictures
 
 
 def foley_long(sheet: Sheet) -> Sheet:
@@ -26,6 +31,75 @@ def foley_long(sheet: Sheet) -> Sheet:
     _place(sheet, "Foley for long videos", notes.LONG, loaders, video, [seen, text, latent], [windows, sampler, audio, made], [
         add_saved(sheet, made)
     ])
+    return sheet
+
+
+def foley_scenes(sheet: Sheet) -> Sheet:
+    video = sheet.node("LoadVideo", file=SCENES_VIDEO, height=340)
+    model, encoders, vae = loaders = add_loaders(sheet)
+    scenes = sheet.node("FoleyScenes", video=video["VIDEO"], method="times", times=CUTS, height=230)
+    seen = sheet.node(
+        "FoleyEncodeVideo", encoders=encoders["encoders"], video=video["VIDEO"], scenes=scenes["scenes"]
+    )
+    text = sheet.node(
+        "FoleyTimedPrompts", encoders=encoders["encoders"], prompts=SCENE_PROMPTS, video=seen["video"], height=380
+    )
+    latent = sheet.node("FoleyEmptyLatent", video=seen["video"])
+    sampler = add_sampler(sheet, model, text, latent, steps=25)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
+    made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=audio["AUDIO"])
+    drawn = sheet.node(
+        "FoleyTimeline", video=video["VIDEO"], audio=audio["AUDIO"], encoded=seen["video"], timed_prompts=SCENE_PROMPTS,
+        height=520,
+    )
+    add_notes(sheet, "A video of several scenes", notes.SCENES)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    sheet.column(ENCODING, ("Scenes and their words", [scenes, seen, text, latent]))
+    sheet.column(SOUND, ("Sound", [sampler, audio, made]))
+    sheet.column(WIDE, ("Result", [drawn, add_saved(sheet, made)]))
+    return sheet
+
+
+def foley_timed_prompts(sheet: Sheet) -> Sheet:
+    model, encoders, vae = loaders = add_loaders(sheet)
+    text = sheet.node("FoleyTimedPrompts", encoders=encoders["encoders"], prompts=TIMED_PROMPTS, seconds=8.0, height=380)
+    latent = sheet.node("FoleyEmptyLatent", seconds=8.0)
+    sampler = add_sampler(sheet, model, text, latent)
+    audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
+    saved = sheet.node("SaveAudio", audio=audio["AUDIO"], filename_prefix="audio/foley", height=120)
+    drawn = sheet.node("FoleyTimeline", audio=audio["AUDIO"], timed_prompts=TIMED_PROMPTS, height=480)
+    add_notes(sheet, "Words by the clock", notes.TIMED)
+    sheet.column(INPUTS, ("Models", loaders))
+    sheet.column(ENCODING, ("Words and length", [text, latent]))
+    sheet.column(SOUND, ("Sound", [sampler, audio]))
+    sheet.column(WIDE, ("Result", [saved, drawn]))
+    return sheet
+
+
+def foley_mixdown(sheet: Sheet) -> Sheet:
+    video, loaders, seen = _watched(sheet, VIDEO)
+    model, encoders, vae = loaders
+
+    def layer(title: str, prompt: str, video_guided: bool) -> Node:
+        return sheet.node(
+            "FoleyLayer", title=title, model=model["MODEL"], encoders=encoders["encoders"], vae=vae["VAE"],
+            video=seen["video"], prompt=prompt, video_guided=video_guided, height=440,
+        )
+
+    own = layer("In place of your video's own sound", OWN_SOUND, False)
+    sounding = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=own["stem"])
+    foley = layer("Foley", PROMPT, True)
+    made = sheet.node(
+        "FoleyMixdown", video=sounding["VIDEO"], audio=foley["stem"], mode="duck original", channels="stereo",
+        stereo_width=1.3,
+    )
+    saved = add_saved(sheet, made)
+    add_notes(sheet, "The finished track", notes.MIXDOWN)
+    sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
+    sheet.column(ENCODING, ("Your video with its sound, in place of this", [own, sounding]))
+    sheet.column(ENCODING, ("Foley", [seen, foley]))
+    sheet.column(SOUND, ("Mix", [made]))
+    sheet.column(RESULT, ("Result", [saved]))
     return sheet
 
 
@@ -126,4 +200,6 @@ def _place(
     sheet.column(RESULT, ("Result", result))
 
 
-GRAPHS = (foley_long, foley_layers, foley_retake, foley_seamless_loop, foley_takes)
+GRAPHS = (
+    foley_long, foley_scenes, foley_timed_prompts, foley_layers, foley_retake, foley_seamless_loop, foley_takes, foley_mixdown,
+)

@@ -10,6 +10,29 @@ The model knows clips of about 8 s. *Foley Context Windows* shows it a longer on
 them at every step, for any sampler: here ComfyUI's own. *Foley Sampler* does the same by itself, without that node, \
 for everything longer than 10 s."""
 
+SCENES = f"""\
+Every scene gets its sound as a clip of its own, and nothing sounds on over a cut. To try it, {_SCENES}.
+
+*Foley Scenes* takes the times of the cuts, or finds them by itself (*method: detect*, with PySceneDetect installed). In *Foley \
+Timed Prompts* a line with **#2** is for the second scene. *Foley Timeline* draws it all; its box *timed_prompts* is there \
+only to be drawn."""
+
+TIMED = """\
+A sound at its time, from words alone. One prompt a line:
+
+- **0:00.5-0:03 knocking ...** from one time to another
+- **0:04 a door slams** for a second from there
+- **\\* light rain** everywhere else
+
+Spans may overlap. With *Encode Video* connected to *video* the picture says when within its span a thing is heard."""
+
+MIXDOWN = f"""\
+The foley and a video's own sound, ready to publish. To try it, {_EXAMPLE}; the example is silent, so the purple group \
+gives it a sound. With a video of yours that has one, connect *Load Video* to *Foley Mixdown* and delete that group.
+
+*Foley Mixdown* lets the original go down while the foley is heard (or the other way round, for speech), widens the foley, and \
+brings the whole to a loudness under a ceiling. The picture is copied untouched."""
+
 LAYERS = f"""\
 Each *Foley Layer* makes one stem. To try it, {_EXAMPLE}.
 
