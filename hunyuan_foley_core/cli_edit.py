@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from . import cli_settings, media
+from . import cli_media, cli_settings, media
 from .editing import DEFAULT_FADE, Make, Region, extend, retake, vary
-from .errors import FoleyError
 from .layers import StemFolder, mix, read_layers
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
@@ -16,7 +15,6 @@ from .seamless_loop import check_loop, decode_loop, features_around, margin_of
 from .start import Start
 from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 
-SOUND_SUFFIXES = (".wav", ".flac")
 MOST_MISSING = 0.5  # seconds of picture that a sound may lack at its end and still be made to the picture
 
 Command = argparse.ArgumentParser
@@ -28,6 +26,7 @@ def _add_common(command: Command, video: str) -> None:
     add("--out", type=Path, required=True, help="a .wav (keeps every old sample) or .flac, or a video, made of --video")
     cli_settings.add_prompts(command)
     cli_settings.add_sampling(command)
+    cli_media.add_mix(command)
     cli_settings.add_models(command)
 
 
@@ -78,37 +77,18 @@ def add_layers(command: Command) -> None:
     add("layers", type=Path, help='a JSON file, {"layers": [{"name": "rain", "prompt": "light rain", "gain_db": -6}, ...]}')
     add("--video", type=Path, help="the clip; without it the words alone make the sound")
     add("--out", type=Path, required=True, help="folder for the stems and mix.flac; what is there and unchanged is kept")
-    add("--film", type=Path, metavar="FILE", help="also write the video with the mix as its sound")
+    add("--film", type=Path, metavar="FILE", help="also write the video with the mix as its sound; the mixing options are for this")
     add("--seconds", type=float, help="length without a video (default 8), or the most to use of one (default: all)")
     cli_settings.add_sampling(command)
+    cli_media.add_mix(command)
     cli_settings.add_models(command)
-
-
-def _check_out(path: Path, video: Path | None) -> None:
-    """Complains before any work is done."""
-    if not path.parent.is_dir():
-        raise FoleyError(f"There is no folder {path.parent}.", "Expected one to write into.", "Make it first.")
-    if path.suffix.lower() in SOUND_SUFFIXES:
-        return
-    if video is None:
-        raise FoleyError(
-            f"The output is {path.name}.", "Without a picture it has to be a .wav or .flac file.",
-            "Change --out or give a --video.",
-        )
-    media.check_mux(video, path, "replace")
-
-
-def _write(path: Path, video: Path | None, waveform: torch.Tensor, sample_rate: int) -> list[str]:
-    if path.suffix.lower() in SOUND_SUFFIXES:
-        return media.write_audio(path, waveform, sample_rate).warnings
-    return media.mux(video, waveform, sample_rate, path).warnings
 
 
 class _Edit:
     """What the edits share: a sound from a file, networks, and a way to make latents to the picture."""
 
     def __init__(self, args: argparse.Namespace):
-        _check_out(args.out, args.video)
+        cli_media.check_output(args, args.video, args.out)
         self.args, self.report = args, media.DecodeReport()
         self.waveform, self.sample_rate = media.read_audio(args.audio, report=self.report)
         self.files, self.settings = cli_settings.files_of(args), cli_settings.prompted_settings_of(args)
@@ -118,9 +98,10 @@ class _Edit:
         with cli_settings.progress_line() as progress:
             self.networks = Networks(self.files, self.settings, progress)
             waveform, sample_rate = edit(self.waveform[None], self.sample_rate, self.networks, self._make)
-        warnings = _write(self.args.out, self.args.video, waveform[0], sample_rate)
+        args = self.args
+        warnings = cli_media.write_sound(args, args.video, waveform[0], sample_rate, args.out)
         cli_settings.warn(self.report.warnings + warnings)
-        return self.args.out
+        return args.out
 
     def _make(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
         start = Start(latents, getattr(self.args, "strength", 1.0), mask)
@@ -159,7 +140,7 @@ def run_vary(args: argparse.Namespace) -> Path:
 
 
 def run_loop(args: argparse.Namespace) -> Path:
-    _check_out(args.out, args.video)
+    cli_media.check_output(args, args.video, args.out)
     files, report, features = cli_settings.files_of(args), media.DecodeReport(), None
     seconds = args.seconds if args.seconds is not None else DEFAULT_SECONDS
     check_loop(seconds)
@@ -175,7 +156,8 @@ def run_loop(args: argparse.Namespace) -> Path:
             features = features_around(features, frames, margin)
         latents = networks.make(args.prompt, args.negative, features, frames, seed=args.seed, margin=margin)
         waveform = decode_loop(latents, networks.decode)
-    cli_settings.warn(report.warnings + _write(args.out, args.video, waveform[0], SAMPLE_RATE))
+    warnings = cli_media.write_sound(args, args.video, waveform[0], SAMPLE_RATE, args.out)
+    cli_settings.warn(report.warnings + warnings)
     return args.out
 
 
@@ -186,7 +168,7 @@ def _loop_limit(args: argparse.Namespace) -> float:
 def run_layers(args: argparse.Namespace) -> Path:
     layers, report = read_layers(args.layers), media.DecodeReport()
     if args.film is not None:
-        _check_out(args.film, args.video)
+        cli_media.check_output(args, args.video, args.film)
     args.out.mkdir(parents=True, exist_ok=True)
     with cli_settings.progress_line() as progress:
         networks = Networks(cli_settings.files_of(args), cli_settings.settings_of(args), progress)
@@ -196,9 +178,9 @@ def run_layers(args: argparse.Namespace) -> Path:
         [stem.waveform for stem in stems], [stem.sample_rate for stem in stems],
         [layer.gain_db for layer in layers], [layer.mute for layer in layers],
     )
-    written = _write(args.out / "mix.flac", None, sound, rate)
+    written = media.write_audio(args.out / "mix.flac", sound, rate).warnings
     if args.film is not None:
-        written += _write(args.film, args.video, sound, rate)
+        written += cli_media.write_sound(args, args.video, sound, rate, args.film)
     kept = [f"{stem.layer.name}: unchanged, not made again." for stem in stems if not stem.is_new]
     cli_settings.warn(report.warnings + kept + written)
     return args.out / "mix.flac"
