@@ -1,15 +1,17 @@
 """What a CONDITIONING of ours carries, and switching between its text variants."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, VideoFeatures
 from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.timing import LATENT_RATE
 from .comfy_model import LENGTHS_KEY, SOURCES_KEY, SYNC_KEY, VISUAL_KEY
 
+MASK_KEY = "mask"  # ComfyUI's own: how much an entry counts at each latent frame [1, L]
 CUTS_KEY = "foley_cuts"  # latent frames at which the scenes of the features begin, without 0; absent for one scene
 TEXT_KEY = "foley_text"  # text features [1, T, text_dim] by variant
 NO_TAG = "none"
@@ -45,6 +47,18 @@ def conditioning_pair(
     The unconditional half sees the learned empty features; it gets the lengths of the real ones, so that the two have
     equal shapes and run as one batch. Without a video both halves do, at the length the latent implies.
     """
+    return timed_conditioning([positive], None, negative, variant, video, sources)
+
+
+def timed_conditioning(
+    positive: Sequence[Variants], weights: torch.Tensor | None, negative: Variants, variant: str, video: FoleyVideo | None,
+    sources: dict[str, str],
+) -> tuple[list, list]:
+    """The same of several prompts, each an entry with a mask over the latent frames.
+
+    Args:
+        weights: of each prompt at each latent frame [P, L]; None: one prompt for the whole clip.
+    """
     extras, seen = {SOURCES_KEY: sources}, {}
     if video is not None:
         visual, sync = video.features.visual, video.features.sync
@@ -52,10 +66,26 @@ def conditioning_pair(
         seen = {VISUAL_KEY: visual, SYNC_KEY: sync}
         if video.features.cuts:
             extras[CUTS_KEY] = video.features.cuts
+    masks = [{}] if weights is None else [{MASK_KEY: mask[None]} for mask in weights]
     return (
-        [[positive[variant], {**extras, **seen, TEXT_KEY: positive}]],
+        [
+            [text[variant], {**extras, **seen, **mask, TEXT_KEY: text}]
+            for text, mask in zip(positive, masks, strict=True)
+        ],
         [[negative[variant], {**extras, TEXT_KEY: negative}]],
     )
+
+
+def check_masks(entries: Iterable[dict], latent_frames: int) -> None:
+    """Raises InputError where a prompt was timed for another length than that of the latents."""
+    for entry in entries:
+        length = entry[MASK_KEY].shape[-1] if MASK_KEY in entry else latent_frames
+        if length != latent_frames:
+            raise InputError(
+                f"The prompts are timed for {length / LATENT_RATE:.2f} s of sound, the latent has "
+                f"{latent_frames / LATENT_RATE:.2f} s.", "Expected the same length.",
+                "Connect the same video to Foley Timed Prompts and to Empty Foley Latent, or give both the same seconds.",
+            )
 
 
 def cuts_of(entries: Iterable[dict]) -> tuple[int, ...]:

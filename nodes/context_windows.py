@@ -4,13 +4,12 @@ from functools import lru_cache
 
 import comfy.context_windows
 import comfy.model_management
-import torch
 from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core.timing import LATENT_RATE, MAX_SECONDS
 from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
 from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, window_features
-from .conditioning import cuts_of
+from .conditioning import MASK_KEY, check_masks, cuts_of
 from .prepared_cache import CACHE_KEY
 from .sockets import CATEGORY, require_foley_model
 
@@ -81,7 +80,7 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
     def get_resized_cond(self, cond_in, x_in, window: Window, device=None):
         if cond_in is None:
             return None
-        alive = [entry for entry in cond_in if "mask" not in entry or bool((entry["mask"][..., window.frames] > 0).any())]
+        alive = [entry for entry in cond_in if _is_alive(entry, window)]
         return [_entry_in(entry, window) for entry in alive or cond_in]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
@@ -102,21 +101,29 @@ def _options(model_options: dict, windows: int) -> dict:
     return {**model_options, "transformer_options": options}
 
 
+def _is_alive(entry: dict, window: Window) -> bool:
+    return MASK_KEY not in entry or bool((entry[MASK_KEY][..., window.frames] > 0).any())
+
+
 def _entry_in(entry: dict, window: Window) -> dict:
     """An entry of a condition as it holds in a window."""
     features = entry["model_conds"]
     parts = window_features(features["visual"].cond, features["sync"].cond, window)
     cut = {name: features[name]._copy_with(part) for name, part in zip(("visual", "sync"), parts, strict=True)}
     entry = {**entry, "model_conds": {**features, **cut}}
-    if isinstance(entry.get("mask"), torch.Tensor):
-        entry["mask"] = entry["mask"][..., window.frames]
+    if MASK_KEY in entry:
+        entry[MASK_KEY] = entry[MASK_KEY][..., window.frames]
     return entry
 
 
-def with_windows_for_scenes(executor, noise, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: conditions that were made of several scenes are sampled in windows by every sampler."""
+def with_scenes_and_times(executor, noise, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: conditions that were made of several scenes are sampled in windows by every sampler, and
+    timed prompts must be timed for these latents.
+    """
     guider = executor.class_obj
-    if cuts_of(entry for cond in guider.conds.values() for entry in cond):
+    entries = [entry for cond in guider.conds.values() for entry in cond]
+    check_masks(entries, noise.shape[-1])
+    if cuts_of(entries):
         guider.model_options.setdefault(HANDLER_KEY, FoleyContextHandler(WindowSettings()))
     return executor(noise, *args, **kwargs)
 

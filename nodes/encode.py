@@ -4,12 +4,13 @@ import comfy.utils
 from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core import media
-from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, DEFAULT_NEGATIVE_PROMPT, encode_text_pair, encode_video
-from ..hunyuan_foley_core.timing import MAX_SECONDS, SYNC_RATE
+from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, DEFAULT_NEGATIVE_PROMPT, encode_scenes, encode_text_pair
+from ..hunyuan_foley_core.scenes import kept_cuts
+from ..hunyuan_foley_core.timing import SYNC_RATE
 from .conditioning import TAG_VARIANTS, FoleyVideo, conditioning_pair
 from .messages import tell
-from .sockets import CATEGORY, FoleyEncodersIO, FoleyVideoIO
-from .video_source import chosen_frames
+from .sockets import CATEGORY, FoleyEncodersIO, FoleyScenesIO, FoleyVideoIO
+from .video_source import frame_source
 
 
 class FoleyEncodeVideo(io.ComfyNode):
@@ -29,25 +30,31 @@ class FoleyEncodeVideo(io.ComfyNode):
                     tooltip="Pictures per second of the IMAGE batch, above 0 to 240. A VIDEO knows its own.",
                 ),
                 io.Float.Input(
-                    "max_seconds", default=MAX_SECONDS, min=0.1, max=600.0, step=0.1,
-                    tooltip="Seconds to watch from the start of the clip, 0.1 to 600. The model was made for up to 15.",
+                    "max_seconds", default=600.0, min=0.1, max=3600.0, step=0.1,
+                    tooltip="Seconds to watch from the start of the clip, 0.1 to 3600. Foley Sampler makes more than 10 "
+                    "seconds of sound in windows.",
                 ),
                 io.Video.Input("video", optional=True, tooltip="Read as a stream; a trim is honoured."),
                 io.Image.Input("images", optional=True, tooltip="Pictures of a video, as a generator gives them."),
+                FoleyScenesIO.Input(
+                    "scenes", optional=True,
+                    tooltip="From Foley Scenes: each scene is watched, and its sound made, as a clip of its own.",
+                ),
             ],
             outputs=[FoleyVideoIO.Output(display_name="video")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, encoders, frame_rate: float, max_seconds: float, video=None, images=None) -> io.NodeOutput:
+    def execute(cls, encoders, frame_rate: float, max_seconds: float, video=None, images=None, scenes=None) -> io.NodeOutput:
         report = media.DecodeReport()
-        frames, total = chosen_frames(video, images, frame_rate, max_seconds, report)
+        source = frame_source(video, images, frame_rate, max_seconds, report)
+        cuts = kept_cuts(scenes.cuts if scenes is not None else (), source.seconds)
         siglip2, synchformer, device = encoders.load_for_video()
-        ticks = max(1, round(total * SYNC_RATE))
+        ticks = max(1, round(source.seconds * SYNC_RATE))
         bar = comfy.utils.ProgressBar(ticks)
-        features = encode_video(
-            frames, siglip2, synchformer, device=device,
+        features = encode_scenes(
+            source.between, cuts, siglip2, synchformer, device=device,
             callback=lambda seconds: bar.update_absolute(min(round(seconds * SYNC_RATE), ticks)),
         )
         return io.NodeOutput(FoleyVideo(features, encoders.sources), ui=tell(cls.hidden.unique_id, report.warnings))

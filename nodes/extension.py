@@ -13,7 +13,9 @@ from .loaders import FoleyLoadEncoders, FoleyLoadModel, FoleyLoadVAE
 from .mixdown import FoleyMixdown
 from .mux import FoleyMuxAudio
 from .sampler import FoleySampler
+from .scenes import FoleyScenes
 from .takes import FoleyPickTake
+from .timed_prompts import FoleyTimedPrompts
 from .timeline import FoleyTimeline
 from .train_lora import FoleyTrainLoRA
 
@@ -24,8 +26,10 @@ class FoleyExtension(ComfyExtension):
             FoleyLoadModel,
             FoleyLoadEncoders,
             FoleyLoadVAE,
+            FoleyScenes,
             FoleyEncodeVideo,
             FoleyEncodeText,
+            FoleyTimedPrompts,
             FoleyEmptyLatent,
             FoleyGuidanceInterval,
             FoleyContextWindows,

@@ -21,9 +21,9 @@ class FoleyEmptyLatent(io.ComfyNode):
             description="Sets the length of the sound: that of the video, or seconds where there is none.",
             inputs=[
                 io.Float.Input(
-                    "seconds", default=8.0, min=0.1, max=600.0, step=0.1,
-                    tooltip="Length of the sound in seconds, 0.1 to 600; the model is at its best at 8 to 10. "
-                    "Not used when a video is connected.",
+                    "seconds", default=8.0, min=0.1, max=3600.0, step=0.1,
+                    tooltip="Length of the sound in seconds, 0.1 to 3600; more than 10 are made in windows of 8. Not "
+                    "used when a video is connected.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Sounds to make at once, 1 to 64."),
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video: sound as long as the picture."),

@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from ..hunyuan_foley_core import checkpoint, quantization
 from . import scaled_fp8
 from .comfy_model import FoleyModelConfig
-from .context_windows import with_memory_of_a_window, with_windows_for_scenes
+from .context_windows import with_memory_of_a_window, with_scenes_and_times
 from .memory_needed import with_memory_needed
 from .prepared_cache import with_prepared_cache
 
@@ -81,7 +81,7 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
     model.load_model_weights(scaled_fp8.native(stored) if storage.scaled else stored)
     if not is_dynamic:
         model.to(patcher.offload_device)
-    for wrapper in (with_memory_needed, with_prepared_cache, with_windows_for_scenes):
+    for wrapper in (with_memory_needed, with_prepared_cache, with_scenes_and_times):
         patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "foley", wrapper)
     patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "foley", with_memory_of_a_window)
     # How newer versions make a classic patcher, or one for another device, of the same file.

@@ -10,6 +10,7 @@ from .comfy_vae import FoleyVAE
 CATEGORY = "Foley"
 
 FoleyEncodersIO = io.Custom("FOLEY_ENCODERS")
+FoleyScenesIO = io.Custom("FOLEY_SCENES")
 FoleyVideoIO = io.Custom("FOLEY_VIDEO")
 
 

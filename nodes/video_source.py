@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
 from comfy_api.v0_0_2 import InputImpl
 
 from ..hunyuan_foley_core import media
+from ..hunyuan_foley_core.conditions import FramesBetween
 from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.media.frames import check_rate
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,25 @@ def _trim_window(video, source) -> tuple[float, float]:
     return start, float(getattr(video, "_VideoFromFile__duration", 0) or 0)
 
 
-def chosen_frames(
-    video, images, frame_rate: float, max_seconds: float, report: media.DecodeReport
-) -> tuple[Iterator[media.SelectedFrame], float]:
-    """The frames the encoders see, as a stream, and about how many seconds they span.
+@dataclass(frozen=True)
+class FrameSource:
+    """Where the frames that the encoders see come from.
+
+    Attributes:
+        between: (start, duration or None for the rest) in seconds of the clip -> its chosen frames, as a stream.
+        seconds: about how many the clip has; may be infinite.
+    """
+
+    between: FramesBetween
+    seconds: float
+
+
+def frame_source(video, images, frame_rate: float, max_seconds: float, report: media.DecodeReport) -> FrameSource:
+    """Frames of a VIDEO or an IMAGE batch, whole or in parts.
 
     Args:
         video: VIDEO or None; images: IMAGE [N, H, W, 3 or 4] at `frame_rate`, or None. One of the two.
+        max_seconds: no frame after this is read.
         report: receives the warnings of a video file.
     """
     if (video is None) == (images is None):
@@ -69,11 +84,33 @@ def chosen_frames(
     if components is not None:
         images, frame_rate = components.images, components.frame_rate
     if images is not None:
-        frames = media.frames_from_images(images, frame_rate, max_seconds)
-        return frames, min(max_seconds, float(len(images) / frame_rate))
+        return _of_images(images, frame_rate, max_seconds)
     file = file_of(video)
     length = file.duration or (media.probe(file.source).duration or max_seconds) - file.start
-    frames = media.stream_frames(
-        file.source, start=file.start, duration=file.duration, max_seconds=max_seconds, report=report
+    return FrameSource(partial(_of_file, file, max_seconds, report), min(max_seconds, length))
+
+
+def _of_file(file: FileVideo, max_seconds: float, report: media.DecodeReport, start: float, duration: float | None):
+    if duration is None and file.duration is not None:
+        duration = file.duration - start
+    return media.stream_frames(
+        file.source, start=file.start + start, duration=duration, max_seconds=max_seconds - start, report=report
     )
-    return frames, min(max_seconds, length)
+
+
+def _of_images(images, frame_rate: float, max_seconds: float) -> FrameSource:
+    check_rate(frame_rate)
+
+    def between(start: float, duration: float | None):
+        end = None if duration is None else round((start + duration) * frame_rate)
+        return media.frames_from_images(images[round(start * frame_rate) : end], frame_rate, max_seconds - start)
+
+    return FrameSource(between, min(max_seconds, float(len(images) / frame_rate)))
+
+
+def chosen_frames(
+    video, images, frame_rate: float, max_seconds: float, report: media.DecodeReport
+) -> tuple[Iterator[media.SelectedFrame], float]:
+    """The frames the encoders see of the whole clip, as a stream, and about how many seconds they span; see `frame_source`."""
+    source = frame_source(video, images, frame_rate, max_seconds, report)
+    return source.between(0.0, None), source.seconds
