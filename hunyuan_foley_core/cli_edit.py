@@ -147,7 +147,7 @@ def run_loop(args: argparse.Namespace) -> Path:
     with cli_settings.progress_line() as progress:
         networks = Networks(files, cli_settings.prompted_settings_of(args), progress)
         if args.video is not None:
-            features = networks.watch(args.video, 0.0, _loop_limit(args), report)
+            features = networks.watch(args.video, 0.0, args.seconds, report)
             seconds = features.seconds
             check_loop(seconds)
         frames = latent_frames(seconds)
@@ -159,10 +159,6 @@ def run_loop(args: argparse.Namespace) -> Path:
     warnings = cli_media.write_sound(args, args.video, waveform[0], SAMPLE_RATE, args.out)
     cli_settings.warn(report.warnings + warnings)
     return args.out
-
-
-def _loop_limit(args: argparse.Namespace) -> float:
-    return args.seconds or media.probe(args.video).duration or DEFAULT_SECONDS
 
 
 def run_layers(args: argparse.Namespace) -> Path:

@@ -132,6 +132,8 @@ class StemFolder:
     def __init__(
         self, folder: Path, networks: Networks, video: Path | None, seconds: float | None, report: media.DecodeReport
     ):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise InputError(f"The layers are to be {seconds:g} s long.", "Expected more than 0.", "Change the length.")
         self.folder, self.networks, self.video, self.seconds, self.report = folder, networks, video, seconds, report
 
     def stem(self, layer: Layer) -> Stem:
@@ -158,8 +160,7 @@ class StemFolder:
     def _features(self) -> VideoFeatures | None:
         if self.video is None:
             return None
-        seconds = self.seconds or media.probe(self.video).duration or DEFAULT_SECONDS
-        return self.networks.watch(self.video, 0.0, seconds, self.report)
+        return self.networks.watch(self.video, 0.0, self.seconds, self.report)
 
     @property
     def _clip_seconds(self) -> float:

@@ -24,13 +24,14 @@ class Networks:
         self._progress = progress or (lambda stage, done, total: None)
 
     def watch(
-        self, video: str | Path, start: float, seconds: float, report: media.DecodeReport | None = None
+        self, video: str | Path, start: float, seconds: float | None, report: media.DecodeReport | None = None
     ) -> VideoFeatures:
-        """Features of at most `seconds` of a video from `start` on. MediaError if it has no picture there."""
+        """Features of at most `seconds` of a video (None: all) from `start` on. MediaError if it has no picture there."""
+        total = seconds or media.probe(video).duration or 0.0
         frames = media.stream_frames(video, start=start, max_seconds=seconds, report=report)
         return encode_video(
             frames, *self._loader.video_encoders(),
-            callback=lambda done: self._progress("watching the video", min(done, seconds), seconds),
+            callback=lambda done: self._progress("watching the video", done, max(done, total)),
         )
 
     def make(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hunyuan_foley_core import media
-from hunyuan_foley_core.errors import InputError
+from hunyuan_foley_core.errors import InputError, MediaError
 from hunyuan_foley_core.layers import Layer, StemFolder, digest, mix, read_layers
 from hunyuan_foley_core.pipeline import ModelFiles, Settings
 
@@ -115,8 +115,27 @@ def test_an_interrupted_stem_leaves_nothing_that_looks_finished(out, files, monk
     assert len(networks.made) == 1  # the old sound is not taken for the new one's
 
 
-def test_the_picture_is_watched_once_and_only_if_something_is_made(out, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "probe", lambda path: SimpleNamespace(duration=0.4))
+def test_a_full_disk_is_said_and_loses_no_stem_that_is_finished(out, files, monkeypatch):
+    make(out, CountedNetworks(files), HIT, RAIN)
+    before = (out / "rain.flac").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(MediaError, match="rain.flac could not be written .No space left on device"):
+        make(out, CountedNetworks(files), HIT, replace(RAIN, seed=9))
+    assert (out / "rain.flac").read_bytes() == before
+    assert {path.suffix for path in out.iterdir()} == {".flac", ".json"}
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_lengths_that_are_none_are_refused(out, files, seconds):
+    with pytest.raises(InputError, match="s long"):
+        make(out, CountedNetworks(files), HIT, seconds=seconds)
+
+
+def test_the_picture_is_watched_once_and_only_if_something_is_made(out, files, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"clip")
     for expected, layers in ((1, (HIT, RAIN)), (0, (HIT, replace(RAIN, gain_db=3.0)))):
         networks = CountedNetworks(files)
