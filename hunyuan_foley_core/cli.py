@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import cli_data, cli_edit, cli_evaluation, cli_generate, cli_media
+from . import cli_data, cli_edit, cli_evaluation, cli_folder, cli_media
 from .convert import CHOICES, convert
 from .errors import FoleyError
 from .progress import ProgressBar
@@ -14,7 +14,7 @@ from .progress import ProgressBar
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m hunyuan_foley_core", description="Sound for silent video.")
     commands = root.add_subparsers(dest="command", required=True)
-    cli_generate.add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
+    cli_folder.add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
     for name, (add, _, what) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items():
         add(commands.add_parser(name, help=what))
     _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors, smaller if you like"))
@@ -61,7 +61,7 @@ def run_train(args: argparse.Namespace) -> Path:
 
 
 RUN = {
-    "generate": cli_generate.run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
+    "generate": cli_folder.run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
     **{name: run for name, (_, run, _) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items()},
     "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate, "ablate": cli_evaluation.run_ablate,
 }

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from . import cli_media, cli_settings, cli_windows, media
-from .pipeline import generate_takes
+from .pipeline import Loader, ModelFiles, Progress, generate_takes
 from .timing import SAMPLE_RATE
 
 
@@ -32,17 +32,29 @@ def take_paths(args: argparse.Namespace) -> list[Path]:
 
 
 def run_generate(args: argparse.Namespace) -> str:
-    paths = take_paths(args)
-    for path in paths:
-        cli_media.check_output(args, args.video, path, args.audio_only)
+    check_sounds(args)
     files = cli_settings.files_of(args)
+    with cli_settings.progress_line() as progress:
+        paths, warnings = make_sounds(args, files, progress)
+    cli_settings.warn(warnings)
+    return "\n".join(map(str, paths))
+
+
+def check_sounds(args: argparse.Namespace) -> None:
+    """Complains before any work is done about what could not be written."""
+    for path in take_paths(args):
+        cli_media.check_output(args, args.video, path, args.audio_only)
+
+
+def make_sounds(
+    args: argparse.Namespace, files: ModelFiles, progress: Progress, loader: Loader | None = None
+) -> tuple[list[Path], list[str]]:
+    """Makes and writes what the arguments ask for: the files, and warnings for the user."""
     settings = cli_settings.prompted_settings_of(
         args, seconds=args.seconds, takes=args.takes, first_take=args.take, **cli_windows.windows_of(args)
     )
-    reading, warnings = media.DecodeReport(), []
-    with cli_settings.progress_line() as progress:
-        waveforms = generate_takes(files, settings, args.video, progress, reading)
+    paths, reading, warnings = take_paths(args), media.DecodeReport(), []
+    waveforms = generate_takes(files, settings, args.video, progress, reading, loader)
     for path, waveform in zip(paths, waveforms, strict=True):
         warnings += cli_media.write_sound(args, args.video, waveform, SAMPLE_RATE, path)
-    cli_settings.warn(reading.warnings + warnings)
-    return "\n".join(map(str, paths))
+    return paths, reading.warnings + warnings
