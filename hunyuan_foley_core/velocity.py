@@ -148,7 +148,9 @@ class ClipVelocity:
             both if is_guided else conditional,
         ).float().chunk(copies)
         velocity = _mixed(velocities[len(negatives) :], weights)
-        return guided(_mixed(velocities[: len(negatives)], negative_weights), velocity, self.guidance_scale) if is_guided else velocity
+        if not is_guided:
+            return velocity
+        return guided(_mixed(velocities[: len(negatives)], negative_weights), velocity, self.guidance_scale)
 
     def _conditions(self, number: int) -> tuple[PreparedConditions, PreparedConditions]:
         if number in self._kept:

@@ -30,7 +30,8 @@ class FoleyContextWindows(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
                 io.Float.Input(
-                    "window_seconds", default=default.length / LATENT_RATE, min=LEAST_SECONDS, max=MAX_SECONDS, step=0.32, round=0.01,
+                    "window_seconds", default=default.length / LATENT_RATE, min=LEAST_SECONDS, max=MAX_SECONDS, step=0.32,
+                    round=0.01,
                     tooltip="Length of a window in seconds, 1 to 15; the released model was trained on 8. Sound that is no "
                     "longer is made in one piece.",
                 ),

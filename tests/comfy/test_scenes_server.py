@@ -19,7 +19,8 @@ def graph(prompts: str, sampler: dict, **scenes) -> dict:
     made = {
         "model": node("FoleyLoadModel", model_name=model, weight_dtype="default"),
         "encoders": node(
-            "FoleyLoadEncoders", siglip2_name=siglip2, synchformer_name=synchformer, clap_name=clap, tokenizer_name="tokenizer.json beside the CLAP file"
+            "FoleyLoadEncoders", siglip2_name=siglip2, synchformer_name=synchformer, clap_name=clap,
+            tokenizer_name="tokenizer.json beside the CLAP file",
         ),
         "vae": node("FoleyLoadVAE", vae_name=vae),
         "load": node("LoadVideo", file="scenes.mp4"),

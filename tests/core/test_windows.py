@@ -173,5 +173,6 @@ def test_only_prompts_alive_in_a_window_are_computed(transformer, monkeypatch):
     timed = [TimedText(TEXT["text"], ((frames // 50) == number).float()) for number in range(12)]
     denoise = transformer.denoise
     monkeypatch.setattr(transformer, "denoise", lambda x, *rest: batches.append(len(x)) or denoise(x, *rest))
-    sample(transformer, make_noise(1, 16, 600, seed=1), text=timed, negative_text=TEXT["negative_text"], steps=1, windows=windows)
+    noise = make_noise(1, 16, 600, seed=1)
+    sample(transformer, noise, text=timed, negative_text=TEXT["negative_text"], steps=1, windows=windows)
     assert len(batches) == len(windows) and max(batches) <= 1 + 3
