@@ -31,13 +31,14 @@ def _add_common(command: Command, video: str) -> None:
 
 
 def _add_edit(command: Command) -> None:
-    command.add_argument("audio", type=Path, help="the sound to work on, or a video that has one; any rate and channels")
+    command.add_argument("audio", type=Path, help="the sound to work on, or a video that has one; any rate, channels")
     _add_common(command, "the picture of the sound; without it, or past its end, the prompt alone makes the new part")
 
 
 def _add_fade(command: Command) -> None:
     command.add_argument(
-        "--fade", type=float, default=DEFAULT_FADE, help="seconds over which old hands over to new (default: %(default)s)"
+        "--fade", type=float, default=DEFAULT_FADE,
+        help="seconds over which old hands over to new (default: %(default)s)",
     )
 
 
@@ -74,10 +75,10 @@ def add_loop(command: Command) -> None:
 
 def add_layers(command: Command) -> None:
     add = command.add_argument
-    add("layers", type=Path, help='a JSON file, {"layers": [{"name": "rain", "prompt": "light rain", "gain_db": -6}, ...]}')
+    add("layers", type=Path, help='a JSON file, {"layers": [{"name": "rain", "prompt": "rain", "gain_db": -6}, ...]}')
     add("--video", type=Path, help="the clip; without it the words alone make the sound")
-    add("--out", type=Path, required=True, help="folder for the stems and mix.flac; what is there and unchanged is kept")
-    add("--film", type=Path, metavar="FILE", help="also write the video with the mix as its sound; the mixing options are for this")
+    add("--out", type=Path, required=True, help="folder for the stems and mix.flac; what is unchanged there is kept")
+    add("--film", type=Path, metavar="FILE", help="also write the video with the mix; the mixing options are for this")
     add("--seconds", type=float, help="length without a video (default 8), or the most to use of one (default: all)")
     cli_settings.add_sampling(command)
     cli_media.add_mix(command)
@@ -115,8 +116,8 @@ class _Edit:
         end = media.probe(self.args.video).duration or 0.0
         if end < start + seconds - MOST_MISSING:
             self.report.warnings.append(
-                f"The picture ends at {end:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new part "
-                "was made from the prompt alone."
+                f"The picture ends at {end:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new "
+                "part was made from the prompt alone."
             )
             return None
         return self.networks.watch(self.args.video, start, seconds, self.report)

@@ -49,7 +49,7 @@ def add_models(command: argparse.ArgumentParser) -> None:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s")
     add("--dtype", choices=("fp32", "bf16", "fp16"), help="type the transformer computes in (default: bf16 on a GPU)")
     for field in fields(ModelFiles):
-        add(f"--{field.name}", type=Path, metavar="FILE", help=f"take this {field.name} file instead of looking for one")
+        add(f"--{field.name}", type=Path, metavar="FILE", help=f"take this {field.name} file instead of looking for it")
 
 
 def settings_of(args: argparse.Namespace, **others) -> Settings:

@@ -1,7 +1,7 @@
 """Doing a part of a sound again: a region, an end that goes on, or all of it, less or more like it was.
 
-What is not made anew is never touched: the old samples stay, at whatever rate and in however many channels they came, and
-the new ones are laid into their place. Letters: B batch, C latent channels, L latent frames, N samples.
+What is not made anew is never touched: the old samples stay, at whatever rate and in however many channels they came,
+and the new ones are laid into their place. Letters: B batch, C latent channels, L latent frames, N samples.
 """
 
 import math
@@ -38,7 +38,7 @@ Make = Callable[[Tensor, Tensor | None, int], Tensor]
 
 @dataclass(frozen=True)
 class Region:
-    """What to make anew, in seconds; over `fade` at both ends, within the region, the old sound hands over to the new."""
+    """What to make anew, in seconds; over `fade` at both ends, within it, the old sound hands over to the new."""
 
     start: float
     end: float
@@ -53,7 +53,7 @@ class Region:
         numbers = f"The region goes from {self.start:g} s to {self.end:g} s"
         if not math.isfinite(self.start + self.end) or self.end - self.start < SHORTEST_REGION:
             raise InputError(
-                f"{numbers}.", f"Expected an end at least {SHORTEST_REGION:g} s after the start.", "Swap or change them."
+                f"{numbers}.", f"Expected an end at least {SHORTEST_REGION:g} s after the start.", "Change them."
             )
         if self.start < 0 or self.end > seconds + _ROUNDING:
             raise InputError(
@@ -90,8 +90,8 @@ def context(region: Region, total: int) -> tuple[int, int]:
 
 
 def region_mask(region: Region, seconds: float, first: int, frames: int) -> Tensor:
-    """[1, 1, frames] from latent frame `first` of a sound of `seconds` on: 1 in the region, 0 outside, rising and falling
-    over its fades."""
+    """[1, 1, frames] from latent frame `first` of a sound of `seconds` on: 1 in the region, 0 outside, rising and
+    falling over its fades."""
     middles = (first + torch.arange(frames) + 0.5) / LATENT_RATE
     mask = torch.ones(frames)
     for distance, fade in zip((middles - region.start, region.end - middles), region.fades(seconds), strict=True):
@@ -168,7 +168,7 @@ def extend(
     length = waveform.shape[-1] / sample_rate
     if not SHORTEST_REGION <= seconds < math.inf:
         raise InputError(
-            f"The sound is to go on for {seconds:g} s.", f"Expected {SHORTEST_REGION:g} s or more.", "Change the length."
+            f"The sound is to go on for {seconds:g} s.", f"Expected {SHORTEST_REGION:g} s or more.", "Change that."
         )
     if not 0 <= fade < length:
         raise InputError(f"The fade is {fade:g} s.", f"Expected 0 s to less than the {length:.3f} s of the sound.")

@@ -100,7 +100,8 @@ def check_layer(layer: Layer) -> Layer:
         raise InputError(f"A layer is called `{layer.name}`.", "Expected letters, digits, spaces, dots and dashes.")
     if not abs(layer.gain_db) <= LARGEST_GAIN_DB:
         raise InputError(
-            f"The gain of `{layer.name}` is {layer.gain_db} dB.", f"Expected -{LARGEST_GAIN_DB:g} to {LARGEST_GAIN_DB:g}."
+            f"The gain of `{layer.name}` is {layer.gain_db} dB.",
+            f"Expected -{LARGEST_GAIN_DB:g} to {LARGEST_GAIN_DB:g}.",
         )
     if not 0 <= layer.seconds < math.inf or (layer.seconds and layer.video):
         raise InputError(
@@ -191,7 +192,7 @@ def _read(path: Path) -> dict | None:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file; of one above 64 MB, of its size and 64 MB spread over it, for weights change everywhere at once.
+    """SHA-256 of a file; of one above 64 MB, of its size and 64 MB spread over it: weights change everywhere at once.
 
     Raises:
         InputError: the file cannot be read.

@@ -26,7 +26,7 @@ class Networks:
     def watch(
         self, video: str | Path, start: float, seconds: float | None, report: media.DecodeReport | None = None
     ) -> VideoFeatures:
-        """Features of at most `seconds` of a video (None: all) from `start` on. MediaError if it has no picture there."""
+        """Features of at most `seconds` of a video (None: all) from `start` on. MediaError if none has a picture."""
         total = seconds or media.probe(video).duration or 0.0
         frames = media.stream_frames(video, start=start, max_seconds=seconds, report=report)
         return encode_video(

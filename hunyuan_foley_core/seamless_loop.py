@@ -1,8 +1,8 @@
 """Sound without a seam: its end goes on into its beginning, for a video that loops.
 
 The clip is laid on a circle. At every step the model is shown, before and after the clip, the clip's own other end (and
-the picture's). So it predicts what is around the joint twice, as the end and as the beginning, and one hands over to the
-other as between the windows of a long clip; the codec decodes across the joint too.
+the picture's). So it predicts what is around the joint twice, as the end and as the beginning, and one hands over to
+the other as between the windows of a long clip; the codec decodes across the joint too.
 Letters: B batch, C latent channels, L latent frames, V visual tokens, S sync tokens.
 """
 

@@ -31,7 +31,7 @@ def sampling_inputs() -> list:
 def generation_inputs() -> list:
     return [
         io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
-        io.Conditioning.Input("positive", tooltip="From Encode Text, with the picture of the whole sound if there is one."),
+        io.Conditioning.Input("positive", tooltip="From Encode Text, with the picture of the whole sound, if any."),
         io.Conditioning.Input("negative", tooltip="From Encode Text."),
         io.Vae.Input("vae", tooltip="From Load Foley VAE."),
     ]
@@ -106,14 +106,14 @@ class FoleyRetake(io.ComfyNode):
             node_id="FoleyRetake",
             display_name="Foley Retake",
             category=CATEGORY,
-            description="Makes a region of a sound anew and leaves every sample outside of it as it is, whatever its sample "
-            "rate and channels. The model hears what is around the region.",
+            description="Makes a region of a sound anew and leaves every sample outside of it as it is, whatever its "
+            "sample rate and channels. The model hears what is around the region.",
             inputs=[
                 io.Audio.Input("audio", tooltip="The sound, of any length, sample rate and number of channels."),
                 *generation_inputs(),
                 seconds_input("start", 1.0, "Where the region begins, in seconds of the sound, 0 to 3600."),
                 seconds_input(
-                    "end", 2.0, f"Where it ends, in seconds: {SHORTEST_REGION:g} or more after its start, within the sound."
+                    "end", 2.0, f"Where it ends, in seconds: {SHORTEST_REGION:g} or more after its start, in the sound."
                 ),
                 fade_input(),
                 io.Float.Input(
@@ -130,7 +130,8 @@ class FoleyRetake(io.ComfyNode):
     def execute(cls, audio, model, positive, negative, vae, start, end, fade, strength, **how) -> io.NodeOutput:
         sound, make = require_audio(audio), PartSampler(model, positive, negative, strength, **how)
         waveform = retake(
-            sound["waveform"], sound["sample_rate"], Region(start, end, fade), VAECodec(vae), make, whole=make.has_scenes
+            sound["waveform"], sound["sample_rate"], Region(start, end, fade), VAECodec(vae), make,
+            whole=make.has_scenes,
         )
         return io.NodeOutput({**sound, "waveform": waveform}, ui=tell(cls.hidden.unique_id, make.warnings))
 
@@ -142,11 +143,13 @@ class FoleyExtend(io.ComfyNode):
             node_id="FoleyExtend",
             display_name="Foley Extend",
             category=CATEGORY,
-            description="Lets a sound go on. Up to its last moments, over which it hands over, every sample stays as it is.",
+            description="Lets a sound go on. Up to its last moments, where it hands over, every sample stays as it is.",
             inputs=[
                 io.Audio.Input("audio", tooltip="The sound, of any length, sample rate and number of channels."),
                 *generation_inputs(),
-                seconds_input("seconds", 2.0, "How much longer the sound is to be, in seconds, 0.04 to 3600.", SHORTEST_REGION),
+                seconds_input(
+                    "seconds", 2.0, "How much longer the sound is to be, in seconds, 0.04 to 3600.", SHORTEST_REGION
+                ),
                 fade_input(),
                 *sampling_inputs(),
             ],
@@ -203,7 +206,7 @@ def _around(extras: dict, frames: int) -> dict:
 
 
 class LoopHandler(comfy.context_windows.ContextHandlerABC):
-    """Shows the model at every step the loop with its own other end on both sides; what is too long for it in windows."""
+    """Shows the model at every step the loop with its own other end on both sides; a long one in windows."""
 
     def __init__(self, windows: FoleyContextHandler | None):
         self.windows = windows or FoleyContextHandler(WindowSettings())
@@ -232,8 +235,8 @@ class FoleyRegionMask(io.ComfyNode):
             node_id="FoleyRegionMask",
             display_name="Foley Region Mask",
             category=CATEGORY,
-            description="Lets a sampler make only a region of the latents anew, Foley Sampler or a stock one. The sound around "
-            "it still goes through the codec; Foley Retake keeps its samples.",
+            description="Lets a sampler make only a region of the latents anew, Foley Sampler or a stock one. The sound "
+            "around it still goes through the codec; Foley Retake keeps its samples.",
             inputs=[
                 io.Latent.Input("samples", tooltip="From DAC Encode or a sampler."),
                 seconds_input("start", 1.0, "Where the region begins, in seconds, 0 to 3600."),

@@ -24,20 +24,20 @@ class FoleyLayer(io.ComfyNode):
             node_id="FoleyLayer",
             display_name="Foley Layer",
             category=CATEGORY,
-            description="One of the sounds of a clip, as a stem: what is done, where it is, what is heard from outside. It is "
-            "made again only when something on this node changes.",
+            description="One of the sounds of a clip, as a stem: what is done, where it is, what is heard from outside. "
+            "It is made again only when something on this node changes.",
             inputs=[
                 io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
                 FoleyEncodersIO.Input("encoders", tooltip="From Load Foley Encoders."),
                 io.Vae.Input("vae", tooltip="From Load Foley VAE."),
-                io.String.Input("prompt", multiline=True, default="", tooltip="What is heard in this layer, in English."),
+                io.String.Input("prompt", multiline=True, default="", tooltip="What this layer sounds like, in English."),
                 io.String.Input(
                     "negative_prompt", multiline=True, default=DEFAULT_NEGATIVE_PROMPT,
                     tooltip="What this layer should not be like. Used where cfg is above 1.",
                 ),
                 io.Boolean.Input(
                     "video_guided", default=True,
-                    tooltip="On: made to the picture, if one is connected. Off: from the words alone, as for rain or a room.",
+                    tooltip="On: made to the picture, if one is connected. Off: from the words alone, as for rain.",
                 ),
                 io.Float.Input(
                     "seconds", default=8.0, min=0.1, max=600.0, step=0.1,
@@ -72,13 +72,13 @@ class FoleyLayerMix(io.ComfyNode):
             node_id="FoleyLayerMix",
             display_name="Foley Layer Mix",
             category=CATEGORY,
-            description="Adds up to eight layers at their levels. Nothing is generated here, so levels and mutes are instant. "
+            description="Adds up to eight layers at their levels. Nothing is generated here: levels and mutes are instant. "
             "Silence follows a layer that is shorter than the others; one channel is heard in all of the others'.",
             inputs=[
                 *(
                     io.Audio.Input(
                         f"layer_{number}", optional=True,
-                        tooltip="A stem from Foley Layer, or any sound; of a batch the first (Foley Pick Take chooses).",
+                        tooltip="A stem from Foley Layer, or any sound; of a batch the first (see Foley Pick Take).",
                     )
                     for number in NUMBERS
                 ),

@@ -20,13 +20,14 @@ class FoleyPickTake(io.ComfyNode):
             node_id="FoleyPickTake",
             display_name="Foley Pick Take",
             category=CATEGORY,
-            description="One take of a batch of sounds or latents, and what makes it again alone: put this node between "
-            "Empty Foley Latent and the sampler, with the same index, batch size and seed.",
+            description="One take of a batch of sounds or latents, and what makes it again alone: put this node "
+            "between Empty Foley Latent and the sampler, with the same index, batch size and seed.",
             inputs=[
                 io.Int.Input(
-                    "index", default=0, min=0, max=MAX_INDEX, tooltip="Which take, from 0 to one less than the batch holds."
+                    "index", default=0, min=0, max=MAX_INDEX,
+                    tooltip="Which take, 0 for the first to one less than the batch holds.",
                 ),
-                io.Audio.Input("audio", optional=True, tooltip="A batch of sounds, as DAC Decode gives for a batch of latents."),
+                io.Audio.Input("audio", optional=True, tooltip="A batch of sounds, as DAC Decode gives for latents."),
                 io.Latent.Input("latent", optional=True, tooltip="A batch of latents, before or after the sampler."),
             ],
             outputs=[io.Audio.Output(), io.Latent.Output()],
@@ -36,7 +37,7 @@ class FoleyPickTake(io.ComfyNode):
     @classmethod
     def execute(cls, index: int, audio: dict | None = None, latent: dict | None = None) -> io.NodeOutput:
         if audio is None and latent is None:
-            raise InputError("Neither AUDIO nor LATENT is connected.", "Expected a batch of takes.", "Connect one of them.")
+            raise InputError("Neither AUDIO nor LATENT is connected.", "Expected a batch of takes.", "Connect one.")
         picked_audio = _missing("AUDIO") if audio is None else {**audio, "waveform": _take(audio["waveform"], index)}
         picked_latent = _missing("LATENT") if latent is None else pick_latent(latent, index)
         unique_id = cls.hidden.unique_id
@@ -84,4 +85,4 @@ def nearest_seed(prompt: dict, node_id: str) -> int | None:
 
 def describe(index: int, seed: int | None) -> str:
     made = "the sampler's seed" if seed is None else f"seed {seed}"
-    return f"Take {index} of {made}. To make it alone, pick it from the empty latent, before the sampler, with that seed."
+    return f"Take {index} of {made}. To make it alone, pick it from the empty latent, before a sampler of that seed."

@@ -47,7 +47,8 @@ def sampled(core, patcher, conditions):
 def of_the_core(core, path, features, noise, **how):
     transformer = core.checkpoint.load_transformer(path, dtype=torch.float32)
     pair = dict(text=features.text, negative_text=features.negative)
-    return core.sampling.sample(transformer, noise, steps=STEPS, **{"visual": features.visual, "sync": features.sync, **how, **pair})
+    seen = {"visual": features.visual, "sync": features.sync}
+    return core.sampling.sample(transformer, noise, steps=STEPS, **{**seen, **how, **pair})
 
 
 @pytest.mark.parametrize("strength, masked", [(0.6, False), (1.0, True), (0.6, True), (0.0, False)])

@@ -47,14 +47,14 @@ def test_an_extension_beyond_the_picture_is_told(stereo, video, tmp_path, capsys
     assert new.shape[1] == 66_150 + 44_100 and torch.equal(new[:, :63_900], old[:, :63_900])
 
 
-def test_variations_go_from_the_sound_itself_to_another(stereo, tmp_path):
+def test_variations_are_as_long_as_the_sound_and_go_as_far_as_asked(stereo, tmp_path):
     made = {}
-    for strength in (0, 0.5, 1):
+    for strength in (0, 0.5):
         out = tmp_path / f"{strength}.flac"
         assert run("vary", stereo, "--strength", strength, "--out", out, *FAST) == 0
         made[strength], rate = media.read_audio(out)
         assert rate == 48_000 and made[strength].shape == (1, 72_000)
-    assert (made[0.5] - made[0]).norm() > 0 and not torch.equal(made[0.5], made[1])
+    assert (made[0.5] - made[0]).norm() > 0.1 * made[0].norm()
 
 
 def test_a_loop_is_as_long_as_its_video_and_goes_on_into_itself(video, tmp_path):
