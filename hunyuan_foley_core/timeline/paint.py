@@ -13,6 +13,7 @@ WAVE, WAVE_CORE, MOTION, ONSET = (64, 134, 214), (148, 203, 255), (104, 201, 158
 SCENE, WINDOW, PROMPT = (142, 119, 214), (70, 98, 148), (214, 112, 92)
 # Black over violet and orange to pale yellow, even steps of brightness.
 _HEAT = np.array([(12, 12, 20), (44, 20, 84), (106, 28, 110), (176, 50, 96), (230, 94, 62), (250, 166, 62), (250, 240, 168)])
+_SHADES = 36  # 2 dB of the spectrogram each: the eye sees no steps, and noise takes half the bytes in a file
 
 
 @cache
@@ -41,4 +42,5 @@ def between(tops: np.ndarray, bottoms: np.ndarray, height: int) -> np.ndarray:
 def heat(shares: np.ndarray) -> np.ndarray:
     """Shares 0..1 [...] as colours [..., 3]."""
     anchors = np.linspace(0, 1, len(_HEAT))
+    shares = np.round(shares * _SHADES) / _SHADES
     return np.stack([np.interp(shares, anchors, channel) for channel in _HEAT.T], axis=-1).astype(np.float32)
