@@ -191,6 +191,15 @@ def test_a_stereo_track_at_44100_is_ducked_and_made_loud(tmp_path):
     assert loudness_meter.true_peak(waveform) <= -1.99
 
 
+@pytest.mark.parametrize("codec", ["aac", "opus"])
+def test_the_ceiling_holds_after_coding(codec, tmp_path):
+    source = videos.make_video(tmp_path / "a.mp4", frames=60)
+    mux(source, hits(2.0), RATE, tmp_path / "out.mp4", codec=codec, loudness=-18.0, true_peak=-1.5)
+    waveform, _ = read_audio(tmp_path / "out.mp4", duration=2.0)
+    assert loudness_meter.true_peak(waveform) <= -1.5
+    assert loudness_meter.loudness(waveform) == pytest.approx(-18, abs=0.5)
+
+
 def test_a_video_of_one_frame(tmp_path):
     source = videos.make_video(tmp_path / "a.mp4", frames=1)
     report = mux(source, hits(1.0), RATE, tmp_path / "out.mkv", loudness=-20.0)
@@ -207,17 +216,19 @@ def test_a_video_of_one_frame(tmp_path):
     (dict(loudness=-2.0), InputError, "-2 LUFS"),
     (dict(loudness=-20.0, true_peak=1.0), InputError, "1 dBTP"),
     (dict(width=3.0), InputError, "width is 3"),
-    (dict(ducking=None), InputError, ""),
+    (dict(mode="mix", channels="5.1"), InputError, "channels is '5.1'"),
 ])
 def test_wrong_settings_write_nothing(options, error, found, tmp_path):
     source = videos.make_video(tmp_path / "a.webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
-    if "ducking" in options:
-        with pytest.raises(error, match="depth of ducking is 40"):
-            Ducking(depth_db=40)
-        return
     with pytest.raises(error, match=found):
         mux(source, tone(1.0), RATE, tmp_path / "out.webm", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["a.webm"]
+
+
+@pytest.mark.parametrize("how", [dict(depth_db=40), dict(attack_ms=0), dict(release_ms=9e9), dict(threshold_db=1)])
+def test_ducking_out_of_range(how):
+    with pytest.raises(InputError, match="of ducking is .* must lie between"):
+        Ducking(**how)
 
 
 def test_a_build_without_a_filter_says_so(monkeypatch):
