@@ -37,7 +37,7 @@ class FoleyTimeline(io.ComfyNode):
                 io.Int.Input(
                     "width", default=1600, min=640, max=8192, step=16, tooltip="Of the picture in pixels, 640 to 8192."
                 ),
-                io.String.Input("title", default="", tooltip="A line above it."),
+                io.String.Input("title", default="", tooltip="A line of text above the picture; empty for none."),
             ],
             outputs=[io.Image.Output(display_name="timeline")],
             hidden=[io.Hidden.unique_id],
