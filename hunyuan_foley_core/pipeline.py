@@ -16,7 +16,7 @@ from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
 from .errors import CheckpointError, InputError
 from .sampling import WHOLE_INTERVAL, GuidanceInterval, check_interval, make_noise, sample
-from .scenes import kept_cuts
+from .scenes import decode_scenes, kept_cuts
 from .timed_prompts import TimedPrompt, complete, elsewhere, prompt_weights
 from .timing import latent_frames
 from .velocity import Texts, TimedText
@@ -178,7 +178,7 @@ class Loader:
         return self._network("transformer", self._load_transformer)
 
     def vae(self):
-        return self._network("vae", lambda: checkpoint.load_vae(self.files.vae, device=self.settings.device))
+        return self._network("vae", lambda: checkpoint.load_vae(self.files.vae, dtype=torch.float32, device=self.settings.device))
 
     def _load_transformer(self):
         transformer = checkpoint.load_transformer(self.files.transformer, device=self.settings.device)
@@ -277,7 +277,8 @@ def generate_takes(
     loader = loader or Loader(files, settings)
     features = _video_features(loader, settings, video, progress, report) if video is not None else None
     latents = _latents(loader, settings, features, progress)
-    return loader.vae().decode(latents, callback=_stage(progress, "decoding"), output_device="cpu")
+    decode = partial(loader.vae().decode, callback=_stage(progress, "decoding"), output_device="cpu")
+    return decode_scenes(decode, latents, features.cuts if features is not None else ())
 
 
 def generate(*args, **kwargs) -> Tensor:

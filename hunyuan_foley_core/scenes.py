@@ -1,15 +1,20 @@
-"""Where a video cuts from one scene to the next: found by PySceneDetect, or told as a list of times."""
+"""Where a video cuts from one scene to the next, found by PySceneDetect or told; and the sound of scenes, joined."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from .errors import FoleyError, InputError, MediaError
 from .timed_prompts import clock, time_of
+from .timing import LATENT_HOP, samples
 
 SHORTEST = 1.0  # seconds of a scene; a shorter one joins the one before it, the first the one after it
 THRESHOLD = 3.0  # of PySceneDetect's adaptive detector, its own default
 
+CROSSFADE = samples(0.005)  # samples behind a cut over which the last scene hands over to the next
 _SEPARATORS = re.compile(r"[\s,;]+")
 
 
@@ -79,3 +84,31 @@ def kept_cuts(cuts: Sequence[float], seconds: float | None) -> list[float]:
     if kept and seconds is not None and seconds - kept[-1] < SHORTEST:
         kept.pop()
     return kept
+
+
+def decode_scenes(decode: Callable[[Tensor], Tensor], latents: Tensor, cuts: Sequence[int]) -> Tensor:
+    """The waveform [B, 1, L * 960] of latents [B, C, L], each scene decoded by itself.
+
+    A decoder's convolutions reach far: over a cut, in one go, one scene would be heard in the other. Here the last one is
+    held for a frame, which fades out while the next begins.
+
+    Args:
+        decode: latents -> waveform [B, 1, N].
+        cuts: latent frames at which scenes begin, ascending, without 0.
+    """
+    frames = latents.shape[-1]
+    edges = [0, *(cut for cut in cuts if cut < frames), frames]
+    if len(edges) == 2:
+        return decode(latents)
+    parts, tail = [], None
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        scene = latents[..., start:stop]
+        sound = decode(scene if stop == frames else torch.cat((scene, scene[..., -1:]), dim=-1))
+        length = (stop - start) * LATENT_HOP
+        part, following = sound[..., :length].clone(), sound[..., length : length + CROSSFADE]
+        if tail is not None:
+            come = (torch.arange(CROSSFADE, device=part.device) + 0.5) / CROSSFADE
+            part[..., :CROSSFADE] = come * part[..., :CROSSFADE] + (1 - come) * tail
+        parts.append(part)
+        tail = following
+    return torch.cat(parts, dim=-1)

@@ -132,10 +132,10 @@ class ClipVelocity:
     def __call__(self, latents: Tensor, timestep: Tensor, is_guided: bool) -> Tensor:
         """Velocity [B, C, L], float32, at the model's time (a scalar, 0 to 1000); unguided: of the prompts alone."""
         model_input = latents.to(self.like.dtype)
-        return fuse(self.windows, [
+        return fuse(self.windows, (
             self._of_window(number, model_input[..., window.frames], timestep, is_guided)
             for number, window in enumerate(self.windows)
-        ])
+        ))
 
     def _of_window(self, number: int, latents: Tensor, timestep: Tensor, is_guided: bool) -> Tensor:
         window = self.windows[number]

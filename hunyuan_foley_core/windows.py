@@ -6,7 +6,7 @@ that sum to one, as in MultiDiffusion (arXiv 2302.08113). No window reaches over
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -172,12 +172,13 @@ def _check_reach(tokens: int, window: Window) -> None:
         )
 
 
-def fuse(windows: Sequence[Window], velocities: Sequence[Tensor]) -> Tensor:
-    """Velocity [B, C, L] of the clip from those of its windows [B, C, l], in their order."""
+def fuse(windows: Sequence[Window], velocities: Iterable[Tensor]) -> Tensor:
+    """Velocity [..., L] of the clip from those of its windows [..., l], in their order; each is let go once it is added."""
     if len(windows) == 1:
-        return velocities[0]
-    batch, channels, _ = velocities[0].shape
-    fused = velocities[0].new_zeros(batch, channels, windows[-1].stop)
+        return next(iter(velocities))
+    fused = None
     for window, velocity in zip(windows, velocities, strict=True):
+        if fused is None:
+            fused = velocity.new_zeros(*velocity.shape[:-1], windows[-1].stop)
         fused[..., window.frames] += window.weights.to(velocity) * velocity
     return fused

@@ -4,7 +4,9 @@ from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core import media
 from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.scenes import decode_scenes
 from ..hunyuan_foley_core.timing import SAMPLE_RATE
+from .conditioning import CUTS_KEY
 from .sockets import CATEGORY, require_foley_vae
 
 
@@ -26,7 +28,9 @@ class FoleyDACDecode(io.ComfyNode):
     @classmethod
     def execute(cls, samples: dict, vae) -> io.NodeOutput:
         require_foley_vae(vae)
-        waveform = vae.decode(samples["samples"]).movedim(-1, 1)
+        waveform = decode_scenes(
+            lambda latents: vae.decode(latents).movedim(-1, 1), samples["samples"], samples.get(CUTS_KEY, ())
+        )
         return io.NodeOutput({"waveform": waveform.float().cpu(), "sample_rate": SAMPLE_RATE})
 
 

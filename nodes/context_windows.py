@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import comfy.context_windows
 import comfy.model_management
+import torch
 from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core.timing import LATENT_RATE, MAX_SECONDS
@@ -86,12 +87,14 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         windows = self.windows(conds, x_in.shape[-1])
-        options, results = _options(model_options, len(windows)), []
-        for window in windows:
+        options = _options(model_options, len(windows))
+
+        def predict(window: Window) -> torch.Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
             parts = [self.get_resized_cond(cond, x_in, window) for cond in conds]
-            results.append(calc_cond_batch(model, parts, x_in[..., window.frames], timestep, options))
-        return [fuse(windows, velocities) for velocities in zip(*results, strict=True)]
+            return torch.stack(calc_cond_batch(model, parts, x_in[..., window.frames], timestep, options))
+
+        return list(fuse(windows, map(predict, windows)).unbind())
 
 
 def _options(model_options: dict, windows: int) -> dict:

@@ -63,11 +63,11 @@ def test_scenes_and_timed_prompts_sound_alike_from_both_samplers(hear):
     prompts = "#1 hammering on a glass block\n* a wooden ball bounces"
     stock, ours = (hear(graph(prompts, sampler, times="0:01.2")) for sampler in (STOCK, OURS))
     assert stock.shape == ours.shape and torch.allclose(stock, ours, atol=1e-3)
-    other = hear(graph("* a wooden ball bounces", OURS, times="0:01.2"))
-    # The second scene has the same prompt in both; only its padding differs, to the longest prompt of the text.
+    other = hear(graph("* hammering on a glass block", OURS, times="0:01.2"))
+    # The first scene has the same prompt in both. (With a picture the small model hears little of a prompt.)
     first, second = slice(0, 48_000 * 11 // 10), slice(48_000 * 13 // 10, None)
     change = [float((other[..., part] - ours[..., part]).norm() / ours[..., part].norm()) for part in (first, second)]
-    assert change[1] < 0.05 < 0.2 < change[0]
+    assert change[0] < 2e-4 < 1e-3 < change[1]
 
 
 @pytest.mark.parametrize("prompts, scenes, message", [

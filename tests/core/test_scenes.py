@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hunyuan_foley_core import media, small_model
+from hunyuan_foley_core import checkpoint, media, small_model
 from hunyuan_foley_core.conditions import VideoFeatures, encode_scenes, encode_video, filled
 from hunyuan_foley_core.errors import FoleyError, InputError, MediaError
 from hunyuan_foley_core.pipeline import find_model_files, load_video_encoders
-from hunyuan_foley_core.scenes import detect_cuts, kept_cuts, parse_cuts
+from hunyuan_foley_core.scenes import CROSSFADE, decode_scenes, detect_cuts, kept_cuts, parse_cuts
 from hunyuan_foley_core.timing import ClipTiming
 from tests import videos
 
@@ -123,3 +123,19 @@ def test_cuts_are_found(tmp_path):
 
 def test_features_without_scenes_have_no_cuts():
     assert VideoFeatures(torch.zeros(1, 1, 1), torch.zeros(1, 8, 1), 1.0).cuts == ()
+
+
+def test_no_scene_is_heard_in_the_other_but_for_the_crossfade():
+    vae = checkpoint.load_vae(find_model_files(small_model.FOLDER).vae)
+    latents = torch.randn(1, vae.config.latent_channels, 60, generator=torch.Generator().manual_seed(1))
+    other = torch.cat((latents[..., :25], torch.randn(1, vae.config.latent_channels, 35)), dim=-1)
+    cut = 25 * 960
+    with torch.inference_mode():
+        joined, changed = (decode_scenes(vae.decode, x, (25,)) for x in (latents, other))
+        alone = vae.decode(latents[..., 25:])
+        assert torch.equal(decode_scenes(vae.decode, latents, ()), vae.decode(latents))
+    assert joined.shape == (1, 1, 60 * 960) and torch.equal(joined[..., :cut], changed[..., :cut])
+    assert torch.equal(joined[..., cut + CROSSFADE :], alone[..., CROSSFADE:])
+    jumps = joined.diff().abs().flatten()
+    assert jumps[cut - 10 : cut + CROSSFADE + 10].max() <= jumps.max()
+    assert jumps[cut - 1] <= jumps[: cut - 1].max()  # no click where the cut is
