@@ -109,7 +109,7 @@ def _peak(files: ModelFiles, seconds: int) -> dict:
     noise, features = _question(transformer, seconds)
     own = sum(tensor.nbytes for tensor in features.values()) + noise.nbytes
     _run(transformer, noise[..., :400], {}, 1)  # what the first step of all takes
-    # Of latents a step holds the state, the model's input, the velocity and the next state.
+    # A step holds the noise, the latents, the velocity and the next latents.
     found = peak_during(lambda: _run(transformer, noise, features, 2), transformer)
     return {**found, "own_mb": (own - features["visual"].nbytes - features["sync"].nbytes) * 4 / MB}
 
@@ -156,22 +156,30 @@ def prompts(files: ModelFiles, settings: Settings, clips: int) -> dict:
 
 
 def cuts(files: ModelFiles, settings: Settings, clips: int) -> dict:
-    """Two scenes' latents decoded in a row, against each one decoded with its own sound on both sides."""
-    vae, transformer, frames = checkpoint.load_vae(files.vae), checkpoint.load_transformer(files.transformer), 100
-    first, second = (_run(transformer, make_noise(1, vae.config.latent_channels, 2 * frames, seed), {}, 8) for seed in (1, 2))
+    """Two scenes' latents decoded in a row, cut at several places, against each decoded with its own sound on both sides."""
+    vae, transformer, frames = checkpoint.load_vae(files.vae), checkpoint.load_transformer(files.transformer), 200
+    scenes = [_run(transformer, make_noise(1, vae.config.latent_channels, frames, seed), {}, 8) for seed in (1, 2)]
+    found = [_cut_at(vae, scenes, place) for place in range(50, 150, 10)]
+    return {name: {"median": statistics.median(values), "most": max(values)} for name, values in (
+        (name, [one[name] for one in found]) for name in found[0]
+    )}
+
+
+def _cut_at(vae, scenes: list[torch.Tensor], place: int) -> dict[str, float]:
     with torch.inference_mode():
-        alone = [vae.decode(latents)[0, 0].numpy() for latents in (first, second)]
-        joined = vae.decode(torch.cat((first[..., :frames], second[..., frames:]), dim=-1))[0, 0].numpy()
-    cut, around = frames * SAMPLE_RATE // LATENT_RATE, SAMPLE_RATE // 100
-    apart = {"before": np.abs(joined - alone[0])[:cut][::-1], "after": np.abs(joined - alone[1])[cut:]}
-    level = float(np.sqrt(np.mean(joined**2)))
-    jumps, near = np.abs(np.diff(joined)), np.s_[cut - around : cut + around]
+        alone = [vae.decode(latents)[0, 0].numpy() for latents in scenes]
+        joined = vae.decode(torch.cat((scenes[0][..., :place], scenes[1][..., place:]), dim=-1))[0, 0].numpy()
+    cut, near = place * SAMPLE_RATE // LATENT_RATE, SAMPLE_RATE // 100
+    before, after = np.abs(joined - alone[0])[:cut][::-1], np.abs(joined - alone[1])[cut:]
+    level = max(float(np.sqrt(np.mean(part[cut - SAMPLE_RATE // 5 : cut + SAMPLE_RATE // 5] ** 2))) for part in alone)
+    jumps, around = np.abs(np.diff(joined)), np.s_[cut - near : cut + near]
     return {
-        "ms within which the other scene is heard at so many dB of the level": {
-            name: {decibels: _reach_ms(part, level * 10 ** (decibels / 20)) for decibels in (-40, -20, -10, 0)}
-            for name, part in apart.items()
-        },
-        "largest jump within 10 ms of the cut over the largest elsewhere": float(jumps[near].max() / np.delete(jumps, near).max()),
+        "ms the next scene is heard before the cut, above -20 dB of the level there": _reach_ms(before, level / 10),
+        "ms the last scene is heard after it, above -20 dB": _reach_ms(after, level / 10),
+        "ms before, above -10 dB": _reach_ms(before, level / 10**0.5),
+        "ms after, above -10 dB": _reach_ms(after, level / 10**0.5),
+        "largest jump between samples within 10 ms over the largest elsewhere":
+            float(jumps[around].max() / np.delete(jumps, around).max()),
     }
 
 
