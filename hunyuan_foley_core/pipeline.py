@@ -178,7 +178,8 @@ class Loader:
         return self._network("transformer", self._load_transformer)
 
     def vae(self):
-        return self._network("vae", lambda: checkpoint.load_vae(self.files.vae, dtype=torch.float32, device=self.settings.device))
+        where = {"dtype": torch.float32, "device": self.settings.device}
+        return self._network("vae", lambda: checkpoint.load_vae(self.files.vae, **where))
 
     def _load_transformer(self):
         transformer = checkpoint.load_transformer(self.files.transformer, device=self.settings.device)

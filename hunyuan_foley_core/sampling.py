@@ -1,4 +1,4 @@
-"""Flow-matching sampling: linear-shift sigmas, Euler steps in float32, classifier-free guidance in one batch; clips of any length.
+"""Flow-matching sampling of clips of any length: linear-shift sigmas, Euler steps in float32, classifier-free guidance.
 
 The model predicts velocity = noise - data at model time 1000 * sigma (arXiv 2508.16930 and its released settings).
 """

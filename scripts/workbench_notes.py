@@ -13,9 +13,9 @@ for everything longer than 10 s."""
 SCENES = f"""\
 Every scene gets its sound as a clip of its own, and nothing sounds on over a cut. To try it, {_SCENES}.
 
-*Foley Scenes* takes the times of the cuts, or finds them by itself (*method: detect*, with PySceneDetect installed). In *Foley \
-Timed Prompts* a line with **#2** is for the second scene. *Foley Timeline* draws it all; its box *timed_prompts* is there \
-only to be drawn."""
+*Foley Scenes* takes the times of the cuts, or finds them by itself (*method: detect*, with PySceneDetect installed). In \
+*Foley Timed Prompts* a line with **#2** is for the second scene. *Foley Timeline* draws it all; its box *timed_prompts* is \
+there only to be drawn."""
 
 TIMED = """\
 A sound at its time, from words alone. One prompt a line:

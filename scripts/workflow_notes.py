@@ -65,15 +65,15 @@ Video*, and give both the frame rate it was made for.
 
 FAST_NOTE = f"""\
 The same as *video to foley* (try it on **foley_example.mp4** from this pack's folder *workflows*) in a third of the time: \
-**{FAST_STEPS} steps** of **{FAST_SOLVER}**, and *ModelSamplingSD3* shifts the steps towards noise, where it is decided what is heard \
-and when (shift **{FAST_SHIFT:g}**).
+**{FAST_STEPS} steps** of **{FAST_SOLVER}**, and *ModelSamplingSD3* shifts the steps towards noise, where it is decided \
+what is heard and when (shift **{FAST_SHIFT:g}**).
 
-With the small model this comes nearer to the exact result than 50 steps of euler do; docs/solvers.md has the figures. For the most exact result \
-set 50 steps."""
+With the small model this comes nearer to the exact result than 50 steps of euler do; docs/solvers.md has the \
+figures. For the most exact result set 50 steps."""
 
 KSAMPLER_NOTE = """\
-The same as *video to foley* (try it on **foley_example.mp4** from this pack's folder *workflows*), sampled by ComfyUI's own KSampler: the model is a plain MODEL, so other samplers, \
-guiders and model patches work on it in the same way.
+The same as *video to foley* (try it on **foley_example.mp4** from this pack's folder *workflows*), sampled by ComfyUI's own \
+KSampler: the model is a plain MODEL, so other samplers, guiders and model patches work on it in the same way.
 
 Keep the scheduler at *simple* and the steps at a divisor of 1000, such as 25, 40 or 50: then it takes exactly the \
 published steps."""
