@@ -138,6 +138,7 @@ class ComfyPage:
         dialog.get_by_text(pack, exact=True).click()
         card = dialog.get_by_text(name, exact=True)
         card.wait_for(timeout=START)
+        card.scroll_into_view_if_needed()  # pictures further down are fetched when they come into view
         self.page.wait_for_function(
             "name => [...document.images].some(image => image.alt === name && image.naturalWidth)",
             arg=name, timeout=START,

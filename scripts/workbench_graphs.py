@@ -96,7 +96,7 @@ def foley_mixdown(sheet: Sheet) -> Sheet:
     saved = add_saved(sheet, made)
     add_notes(sheet, "The finished track", notes.MIXDOWN)
     sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
-    sheet.column(ENCODING, ("Your video with its sound, in place of this", [own, sounding]))
+    sheet.column(ENCODING, ("Your video's own sound", [own, sounding]))
     sheet.column(ENCODING, ("Foley", [seen, foley]))
     sheet.column(SOUND, ("Mix", [made]))
     sheet.column(RESULT, ("Result", [saved]))
@@ -169,12 +169,11 @@ def foley_takes(sheet: Sheet) -> Sheet:
     latent = sheet.node("FoleyEmptyLatent", video=seen["video"], batch_size=4)
     sampler = add_sampler(sheet, model, text, latent)
     audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
-    heard = sheet.node("PreviewAudio", audio=audio["AUDIO"], height=320)
-    picked = sheet.node("FoleyPickTake", audio=audio["AUDIO"], index=2, height=120)
+    picked = sheet.node("FoleyPickTake", audio=audio["AUDIO"], index=2, height=190)
     made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=picked["AUDIO"])
     _place(sheet, "Four takes, and the best of them", notes.TAKES, loaders, video, [seen, text, latent], [
         sampler, audio, picked, made
-    ], [heard, add_saved(sheet, made)])
+    ], [add_saved(sheet, made)])
     return sheet
 
 

@@ -28,7 +28,8 @@ Spans may overlap. With *Encode Video* connected to *video* the picture says whe
 
 MIXDOWN = f"""\
 The foley and a video's own sound, ready to publish. To try it, {_EXAMPLE}; the example is silent, so the purple group \
-gives it a sound. With a video of yours that has one, connect *Load Video* to *Foley Mixdown* and delete that group.
+*Your video's own sound* gives it one. With a video of yours that has one, connect *Load Video* to *Foley Mixdown* and delete \
+that group.
 
 *Foley Mixdown* lets the original go down while the foley is heard (or the other way round, for speech), widens the foley, and \
 brings the whole to a loudness under a ceiling. The picture is copied untouched."""
@@ -56,6 +57,6 @@ its beginning, and the codec decodes across the joint in the same way."""
 TAKES = f"""\
 Four takes in one run: *batch_size* on *Empty Foley Latent*. To try it, {_EXAMPLE}.
 
-Listen to all of them in *Preview Audio*, and choose one by its *index* on *Foley Pick Take*, from 0. Nothing is \
-made again for another index. To make a take alone, longer or with more steps, put *Foley Pick Take* between \
-*Empty Foley Latent* and the sampler, with the same batch, seed and index."""
+Choose one by its *index* on *Foley Pick Take*, from 0, and run again to hear another: nothing but the file is made \
+again. To make a take alone, longer or with more steps, put *Foley Pick Take* between *Empty Foley Latent* and the \
+sampler, with the same batch, seed and index."""

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hunyuan_foley_core import cli, convert, quantization, tensor_file
+from hunyuan_foley_core import cli, convert, quantization, small_model, tensor_file
 from hunyuan_foley_core.checkpoint import load_transformer, read_state_dict
 from hunyuan_foley_core.errors import CheckpointError
 
@@ -229,7 +229,7 @@ convert(*sys.argv[1:4], lambda done, total: done > total / 2 and os.kill(os.getp
 
 
 def test_a_kill_leaves_nothing_under_the_name(source, target):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(source), str(target), "fp16"], cwd=cli.small_model.FOLDER.parent)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(source), str(target), "fp16"], cwd=small_model.FOLDER.parent)
     assert done.returncode == -signal.SIGKILL
     assert not target.exists()
     (left,) = (path for path in target.parent.iterdir() if path != source)
@@ -263,7 +263,7 @@ def test_memory_does_not_grow_with_the_file(target, tmp_path):
         save_file(tensors, sources[-2])
         torch.save(tensors, sources[-1])
     command = [sys.executable, "-c", PEAK, str(target), *map(str, sources)]
-    done = subprocess.run(command, cwd=cli.small_model.FOLDER.parent, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=small_model.FOLDER.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     peaks = [int(peak) / 1024 for peak in done.stdout.split()]
     assert peaks[-1] - peaks[1] < 40, peaks  # MiB; the larger files have 96
