@@ -44,8 +44,7 @@ class Networks:
         noise = make_noise(1, transformer.config.latent_channels, latent_frames, seed)
         return sample(
             transformer, noise.to(settings.device, settings.dtype), text=text, negative_text=negative_text,
-            visual=features and features.visual, sync=features and features.sync, steps=settings.steps,
-            guidance_scale=settings.guidance_scale, shift=settings.shift, guidance_interval=settings.guidance_interval,
+            visual=features and features.visual, sync=features and features.sync, **settings.for_sample(),
             start=start, margin=margin, callback=lambda step, steps, _: self._progress(stage, step, steps),
         )
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -79,6 +79,11 @@ class Settings:
     dtype: torch.dtype = torch.float32
     lora: Path | None = None
     lora_strength: float = 1.0
+
+    def for_sample(self) -> dict[str, Any]:
+        """Those that `sampling.sample` takes as they are."""
+        names = ("steps", "guidance_scale", "shift", "guidance_interval")
+        return {name: getattr(self, name) for name in names}
 
 
 def _keys(path: Path) -> list[str]:
@@ -236,10 +241,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
         negative_text=negative_text,
         visual=video.visual if video is not None else None,
         sync=video.sync if video is not None else None,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        shift=settings.shift,
-        guidance_interval=settings.guidance_interval,
+        **settings.for_sample(),
         windows=plan_windows(frames, settings.windows, video.cuts if video is not None else ()),
         callback=lambda step, steps, _: advance(step, steps),
     )

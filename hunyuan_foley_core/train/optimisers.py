@@ -71,12 +71,15 @@ class Optimiser:
 
 
 def _check_muon(taken: list[str]) -> None:
-    problem = (
-        "has no matrices for it" if not taken
-        else "is shared by several processes, each of which has only rows of a matrix" if sharding.count() > 1
-        else f"runs on PyTorch {torch.__version__}, which has no Muon (2.9 and later have)" if not hasattr(torch.optim, "Muon")
-        else None
+    problems = (
+        (not taken, "has no matrices for it"),
+        (sharding.count() > 1, "is shared by several processes, each of which has only rows of a matrix"),
+        (
+            not hasattr(torch.optim, "Muon"),
+            f"runs on PyTorch {torch.__version__}, which has no Muon (2.9 and later have)",
+        ),
     )
+    problem = next((words for found, words in problems if found), None)
     if problem is not None:
         raise TrainingError(
             "optimiser.matrix_rate asks for Muon.", f"This run {problem}.", "Say optimiser.matrix_rate=0.",
