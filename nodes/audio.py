@@ -22,7 +22,7 @@ class FoleyDACDecode(io.ComfyNode):
                 io.Latent.Input("samples", tooltip="Latents from a sampler or from DAC Encode."),
                 io.Vae.Input("vae", tooltip="From Load Foley VAE."),
             ],
-            outputs=[io.Audio.Output()],
+            outputs=[io.Audio.Output(tooltip="48 kHz, one channel; of a batch of latents a batch of sounds.")],
         )
 
     @classmethod
@@ -46,7 +46,7 @@ class FoleyDACEncode(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="Any sample rate and number of channels."),
                 io.Vae.Input("vae", tooltip="From Load Foley VAE."),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="50 latent frames a second, as long as the sound.")],
         )
 
     @classmethod

@@ -43,7 +43,7 @@ class FoleyContextWindows(io.ComfyNode):
                     "window; 1.92 is the default. More is slower and holds longer sounds together better.",
                 ),
             ],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="The model, which makes longer sound in these windows, for any sampler.")],
         )
 
     @classmethod

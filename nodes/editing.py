@@ -122,7 +122,7 @@ class FoleyRetake(io.ComfyNode):
                 ),
                 *sampling_inputs(),
             ],
-            outputs=[io.Audio.Output()],
+            outputs=[io.Audio.Output(tooltip="The whole sound with the new region in it, its rate and channels kept.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -153,7 +153,7 @@ class FoleyExtend(io.ComfyNode):
                 fade_input(),
                 *sampling_inputs(),
             ],
-            outputs=[io.Audio.Output()],
+            outputs=[io.Audio.Output(tooltip="The sound and what comes after it, its rate and channels kept.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -179,7 +179,7 @@ class FoleySeamlessLoop(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="From Empty Foley Latent: the length of the loop, 0.64 s or more."),
                 *sampling_inputs(),
             ],
-            outputs=[io.Audio.Output()],
+            outputs=[io.Audio.Output(tooltip="The loop: 48 kHz, one channel, to be played round and round.")],
         )
 
     @classmethod
@@ -243,7 +243,7 @@ class FoleyRegionMask(io.ComfyNode):
                 seconds_input("end", 2.0, "Where it ends, in seconds, 0.04 or more after its start."),
                 fade_input(),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="The same latents with a mask, which samplers keep to.")],
         )
 
     @classmethod

@@ -41,7 +41,9 @@ class FoleyEncodeVideo(io.ComfyNode):
                     tooltip="From Foley Scenes: each scene is watched, and its sound made, as a clip of its own.",
                 ),
             ],
-            outputs=[FoleyVideoIO.Output(display_name="video")],
+            outputs=[
+                FoleyVideoIO.Output(display_name="video", tooltip="What the model sees of the video, and how long it is."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -87,8 +89,8 @@ class FoleyEncodeText(io.ComfyNode):
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video; leave open for text to audio."),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt, and the picture if there is one."),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, without picture."),
             ],
         )
 

@@ -33,7 +33,7 @@ class FoleyGuidanceInterval(io.ComfyNode):
                     "step.",
                 ),
             ],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="The model, guided at these noise levels only, for any sampler.")],
         )
 
     @classmethod

@@ -29,7 +29,7 @@ class FoleyEmptyLatent(io.ComfyNode):
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Sounds to make at once, 1 to 64."),
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video: sound as long as the picture."),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="Empty latents of that length, for a sampler: 50 latent frames a second.")],
         )
 
     @classmethod

@@ -50,7 +50,7 @@ class FoleyLayer(io.ComfyNode):
                 ),
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video: the picture, and the length."),
             ],
-            outputs=[io.Audio.Output(display_name="stem")],
+            outputs=[io.Audio.Output(display_name="stem", tooltip="The sound of this layer alone: 48 kHz, one channel.")],
         )
 
     @classmethod
@@ -84,7 +84,12 @@ class FoleyLayerMix(io.ComfyNode):
                 ),
                 *(widget for number in NUMBERS for widget in _level_inputs(number)),
             ],
-            outputs=[io.Audio.Output(display_name="mix"), io.Audio.Output(display_name="stems")],
+            outputs=[
+                io.Audio.Output(display_name="mix", tooltip="All layers together at their levels, at the highest sample rate."),
+                io.Audio.Output(
+                    display_name="stems", tooltip="The layers at their levels as a batch, which adds up to the mix."
+                ),
+            ],
         )
 
     @classmethod

@@ -74,7 +74,7 @@ class FoleyLoadModel(io.ComfyNode):
                     "or in fp32 on a CPU or a GPU without bf16.",
                 ),
             ],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="For Foley Sampler, stock samplers, LoRA loaders and patches.")],
         )
 
     @classmethod
@@ -92,7 +92,9 @@ class FoleyLoadEncoders(io.ComfyNode):
             category=CATEGORY,
             description="Loads what the model sees and reads with: SigLIP2 and Synchformer, and CLAP for text.",
             inputs=encoder_widgets(),
-            outputs=[FoleyEncodersIO.Output(display_name="encoders")],
+            outputs=[
+                FoleyEncodersIO.Output(display_name="encoders", tooltip="For Encode Video, Encode Text and Foley Layer."),
+            ],
         )
 
     @classmethod
@@ -112,7 +114,7 @@ class FoleyLoadVAE(io.ComfyNode):
             category=CATEGORY,
             description="Loads the DAC-VAE, which turns latents into 48 kHz sound and back.",
             inputs=[vae_widget()],
-            outputs=[io.Vae.Output()],
+            outputs=[io.Vae.Output(tooltip="For DAC Decode, DAC Encode and the nodes that make sound directly.")],
         )
 
     @classmethod

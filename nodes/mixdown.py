@@ -84,7 +84,10 @@ class FoleyMixdown(io.ComfyNode):
                     "bit; where the file cannot hold one, it becomes a Matroska file.",
                 ),
             ],
-            outputs=[io.Video.Output(), io.Audio.Output()],
+            outputs=[
+                io.Video.Output(tooltip="The video with the finished sound, for Save Video."),
+                io.Audio.Output(tooltip="The finished sound alone, as long as the picture."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

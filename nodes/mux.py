@@ -46,7 +46,7 @@ class FoleyMuxAudio(io.ComfyNode):
                     tooltip="Seconds the new sound starts after the picture, -600 to 600; below 0 cuts its start.",
                 ),
             ],
-            outputs=[io.Video.Output()],
+            outputs=[io.Video.Output(tooltip="The video with the sound, for Save Video.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -71,7 +71,7 @@ class FoleySampler(io.ComfyNode):
                     "prompt, none leaves it out, as encoded keeps what Encode Text chose. Nothing is encoded again.",
                 ),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="Latents of the sound, for DAC Decode.")],
         )
 
     @classmethod

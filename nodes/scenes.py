@@ -51,8 +51,8 @@ class FoleyScenes(io.ComfyNode):
                 io.Video.Input("video", optional=True, tooltip="For detect: the video that goes into Encode Video."),
             ],
             outputs=[
-                FoleyScenesIO.Output(display_name="scenes"),
-                io.String.Output(display_name="cuts"),
+                FoleyScenesIO.Output(display_name="scenes", tooltip="For Encode Video."),
+                io.String.Output(display_name="cuts", tooltip="The times of the cuts as text, with commas between."),
             ],
             hidden=[io.Hidden.unique_id],
         )

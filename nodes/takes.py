@@ -30,7 +30,10 @@ class FoleyPickTake(io.ComfyNode):
                 io.Audio.Input("audio", optional=True, tooltip="A batch of sounds, as DAC Decode gives for latents."),
                 io.Latent.Input("latent", optional=True, tooltip="A batch of latents, before or after the sampler."),
             ],
-            outputs=[io.Audio.Output(), io.Latent.Output()],
+            outputs=[
+                io.Audio.Output(tooltip="That take of the sounds, if sounds are connected."),
+                io.Latent.Output(tooltip="That take of the latents, with its place in the batch, if latents are connected."),
+            ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 

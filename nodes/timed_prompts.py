@@ -45,8 +45,10 @@ class FoleyTimedPrompts(io.ComfyNode):
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video; leave open for text to audio."),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="Each prompt with its times, and the picture if there is one."
+                ),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, without picture."),
             ],
         )
 

@@ -39,7 +39,7 @@ class FoleyTimeline(io.ComfyNode):
                 ),
                 io.String.Input("title", default="", tooltip="A line of text above the picture; empty for none."),
             ],
-            outputs=[io.Image.Output(display_name="timeline")],
+            outputs=[io.Image.Output(display_name="timeline", tooltip="The drawing; it is also shown on the node.")],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )

@@ -96,7 +96,10 @@ class FoleyTrainLoRA(io.ComfyNode):
                 io.Int.Input("seed", default=0, min=0, max=MAX_SEED, tooltip="Of everything random, 0 to 2^64 - 1."),
                 io.Model.Input("model", optional=True, tooltip="Comes out with the LoRA, to listen to it at once."),
             ],
-            outputs=[io.String.Output(display_name="lora_name"), io.Model.Output()],
+            outputs=[
+                io.String.Output(display_name="lora_name", tooltip="File name of the LoRA in models/loras."),
+                io.Model.Output(tooltip="The connected model with the LoRA, if one is connected."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
