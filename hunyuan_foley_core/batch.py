@@ -82,7 +82,8 @@ def run_batch(
         except Exception as error:  # of whatever kind: an unforeseen one must not cost the files after it
             if not isinstance(error, FoleyError):
                 logger.exception("%s failed", job.name)
-            report.failed.append((job.name, str(error) or type(error).__name__))
+            reason = error.reason() if isinstance(error, FoleyError) else str(error)
+            report.failed.append((job.name, reason or type(error).__name__))
             if _is_full(error):
                 report.failed.append(("all after it", "There is no room left, so nothing more was tried."))
                 break

@@ -21,7 +21,7 @@ from .encoders.clap import ClapTextEncoder
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
 from .encoders.tokenizer import FoleyTokenizer
-from .errors import CheckpointError
+from .errors import CheckpointError, DamagedFileError, MissingFileError, UnsafeFileError, WrongFileError
 from .model import FoleyTransformer
 from .vae.dac import DACVAE
 from .vae.weight_norm import fold_weight_norm
@@ -102,7 +102,7 @@ def read_state_dict(path: str | Path, wanted: Callable[[str], bool] | None = Non
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(
+        raise MissingFileError(
             f"There is no file {path}.", "Expected a weight file.", "Check the folder and the name, or download it again."
         )
     if path.suffix.lower() in (".safetensors", ".sft"):
@@ -110,7 +110,7 @@ def read_state_dict(path: str | Path, wanted: Callable[[str], bool] | None = Non
     else:
         tensors, config = _read_torch(path, wanted)
     if not tensors and wanted is None:
-        raise CheckpointError(f"{path.name} holds no tensors.", "Expected a state dict.", "Pick a weight file.")
+        raise WrongFileError(f"{path.name} holds no tensors.", "Expected a state dict.", "Pick a weight file.")
     return tensors, config
 
 
@@ -123,7 +123,7 @@ def _read_safetensors(path: Path, wanted: Callable[[str], bool] | None) -> tuple
             tensors |= {key: mark for key, mark in marks.items() if wanted is None or wanted(key)}
             return tensors, _parse_config(metadata, path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
+        raise DamagedFileError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as safetensors: {error}.",
             "Expected a complete file.",
             "It was probably not downloaded to the end: delete it and download it again.",
@@ -161,7 +161,7 @@ def _torch_load(path: Path) -> Any:
         except RuntimeError:  # files from before torch 1.6 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
+        raise UnsafeFileError(
             f"{path.name} is not a plain file of tensors: it is damaged, or reading it would run code that it contains.",
             "Only tensors and plain containers are read.",
             "Use a .safetensors file, or one from a source you trust that was saved as a state dict.",
@@ -170,7 +170,7 @@ def _torch_load(path: Path) -> Any:
         raise
     except Exception as error:  # on a damaged stream torch's unpickler stops with whatever its next instruction raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
+        raise DamagedFileError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read: {reason}.",
             "Expected a complete torch or safetensors file.",
             "It was probably not downloaded to the end: delete it and download it again.",
@@ -186,7 +186,7 @@ def _unwrap(loaded: Any, path: Path) -> StateDict:
         for name in NESTINGS:
             if isinstance(loaded.get(name), Mapping):
                 return _unwrap(loaded[name], path)
-    raise CheckpointError(
+    raise WrongFileError(
         f"{path.name} holds no state dict that we can find.",
         f"Expected tensors by name, plain or under one of {', '.join(NESTINGS)}.",
         "Pick a weight file.",
@@ -225,7 +225,7 @@ def extract(component: Component, tensors: StateDict, name: str) -> StateDict:
     """
     prefix = _prefix(component, tensors)
     if prefix is None or any(key in tensors for key in STRANGERS):
-        raise CheckpointError(
+        raise WrongFileError(
             f"{name} holds {describe(tensors)}.", f"Expected the {component.title}.", "Pick the file that holds it."
         )
     mark = quantization.is_marked(tensors)
@@ -299,7 +299,7 @@ def check_fit(component: Component, expected: StateDict, given: StateDict, name:
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             found.append(f"{label} {', '.join(keys[:3])}{more}")
-    raise CheckpointError(
+    raise DamagedFileError(
         f"{name} holds the {component.title}, but it {'; it '.join(found)}.",
         f"Expected the {len(expected)} tensors of the {component.title}.",
         "The file is incomplete or was converted wrongly: download it again.",
@@ -350,7 +350,7 @@ def load_clap(
     if source is not None:
         clap.tokenizer = FoleyTokenizer.from_file(source, clap.config.max_tokens)
         if clap.tokenizer.vocabulary > clap.config.vocab_size:
-            raise CheckpointError(
+            raise WrongFileError(
                 f"{Path(source)} has {clap.tokenizer.vocabulary} tokens, {Path(path).name} knows {clap.config.vocab_size}.",
                 "Expected the tokenizer that belongs to these weights.",
                 f"Take the {TOKENIZER_FILE} that came with them.",

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from . import cli_generate, cli_media, cli_settings, cli_windows, media
 from .batch import BatchReport, Job, digest_of, run_batch
-from .errors import FoleyError, InputError, MediaError
+from .errors import FoleyError, InputError, MediaError, UnfinishedError
 from .pipeline import Loader
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"}
@@ -75,7 +75,7 @@ def _told(report: BatchReport, unfit: list[tuple[str, str]], out: Path) -> Path:
     cli_settings.warn([f"{len(report.made)} made, {len(report.skipped)} were there, {len(failed)} failed."])
     if failed:
         listed = "\n".join(f"  {name}: {message}" for name, message in failed)
-        raise FoleyError(f"These could not be made; all others are in {out}:\n{listed}")
+        raise UnfinishedError(f"These could not be made; all others are in {out}:\n{listed}")
     return out
 
 
@@ -209,7 +209,7 @@ def _jobs(rows: list[Row], weights: list[Path]) -> tuple[list[Job], list[tuple[s
     jobs, unfit = [], []
     for name, row in rows:
         if isinstance(row, FoleyError):
-            unfit.append((name, str(row)))
+            unfit.append((name, row.reason()))
             continue
         settings = {key: value for key, value in vars(row).items() if key not in _NOT_DIGESTED}
         texts = [Path(row.timed)] if row.timed and row.timed.endswith(".txt") else []

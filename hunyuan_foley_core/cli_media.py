@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from . import cli_settings, cli_windows, media
-from .errors import FoleyError, InputError
+from .errors import FoleyError, InputError, MissingPackageError, UnwritableError
 from .scenes import kept_cuts
 from .timing import latent_frames
 
@@ -71,12 +71,12 @@ def check_output(args: argparse.Namespace, video: Path | None, out: Path, audio_
     """Complains before any work is done about what `write_sound` could not do."""
     is_sound, mix = out.suffix.lower() in SOUND_SUFFIXES, mix_of(args)
     if (audio_only or video is None) and not is_sound:
-        raise FoleyError(
+        raise InputError(
             f"The output is {out.name}.", "Without a picture it has to be a .wav or .flac file.",
             "Change --out, or give a --video and leave out --audio-only.",
         )
     if not out.parent.is_dir():
-        raise FoleyError(f"There is no folder {out.parent}.", "Expected one to write into.", "Make it first.")
+        raise UnwritableError(f"There is no folder {out.parent}.", "Expected one to write into.", "Make it first.")
     if is_sound and args.codec is not None:
         raise InputError(
             f"The sound was to be coded as {args.codec} in {out.name}.", "A .wav or .flac has its own.", "Leave out --codec."
@@ -95,7 +95,8 @@ def write_sound(
         return _write(args, video, waveform, sample_rate, out)
     except FoleyError as error:
         # The sound took minutes to make; it must not go down with a file that cannot be written.
-        raise FoleyError(str(error), f"The sound itself is kept in {_kept(waveform, sample_rate, out, error)}.") from error
+        kept = _kept(waveform, sample_rate, out, error)
+        raise type(error)(error.found, error.expected, f"{error.remedy} The sound itself is kept in {kept}.".strip()) from error
 
 
 def _write(args, video, waveform, sample_rate: int, out: Path) -> list[str]:
@@ -176,7 +177,7 @@ def _timeline_module():
     try:
         from . import timeline
     except ModuleNotFoundError as error:
-        raise FoleyError(
+        raise MissingPackageError(
             f"The Python package {error.name} is not installed.", "Pillow draws the timeline.", "Run: pip install pillow"
         ) from error
     return timeline

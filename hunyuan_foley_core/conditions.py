@@ -14,7 +14,7 @@ from .encoders.clap import ClapTextEncoder
 from .encoders.preprocess import synchformer_pixels
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
-from .errors import InputError, MediaError
+from .errors import InputError, MediaError, NoPictureError
 from .timing import SEGMENT_FRAMES, SEGMENT_HOP, SYNC_RATE, TEXT_TOKENS, ClipTiming, seconds_of_sync_frames
 from .windows import PICTURE_LATENTS
 
@@ -125,7 +125,7 @@ def encode_video(
         if callback is not None:
             callback(seconds_of_sync_frames(sync.frames))
     if not sync.frames:
-        raise MediaError("No picture came out of the video.", "Expected at least one.", "Check the file and its trim.")
+        raise NoPictureError("No picture came out of the video.", "Expected at least one.", "Check the file and its trim.")
     return VideoFeatures(visual.finish(), sync.finish(), seconds_of_sync_frames(sync.frames))
 
 

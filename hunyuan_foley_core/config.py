@@ -7,7 +7,7 @@ attention heads) comes from the safetensors metadata entry `config` or from the 
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping
 
-from .errors import CheckpointError
+from .errors import CheckpointError, DamagedFileError
 
 ENCODER_HEAD_DIM = 64  # SigLIP2-base, Synchformer and RoBERTa-base all use heads of 64
 
@@ -25,7 +25,7 @@ class Shapes:
 
     def __getitem__(self, key: str) -> tuple[int, ...]:
         if key not in self.tensors:
-            raise CheckpointError(
+            raise DamagedFileError(
                 f"The file has no tensor `{key}`, so it does not hold the {self.what}.",
                 f"Expected the {self.what} under its released key names.",
                 "Check that the right file was picked and that it was downloaded whole.",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import quantization, tensor_file
 from .checkpoint import TRANSFORMER, Component, extract, identify, read_state_dict, skeleton
-from .errors import CheckpointError
+from .errors import CheckpointError, NoRoomError, WrongFileError
 from .tensor_file import Entry
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,7 +73,7 @@ def convert(source: str | Path, target: str | Path, dtype: str | None = None, ad
     tensors, config = read_state_dict(source)
     component = identify(tensors)
     if component is None:
-        raise CheckpointError(
+        raise WrongFileError(
             f"{source.name} holds none of the five networks of HunyuanVideo-Foley.",
             "Expected the transformer, the DAC-VAE, Synchformer, SigLIP2 or CLAP.",
         )
@@ -103,8 +103,8 @@ def _check_room(target: Path, needed: int) -> None:
         raise _no_room(target, f"it has {free / 1e9:.1f} GB free and the file takes {needed / 1e9:.1f} GB")
 
 
-def _no_room(target: Path, why: str) -> CheckpointError:
-    return CheckpointError(
+def _no_room(target: Path, why: str) -> NoRoomError:
+    return NoRoomError(
         f"The disk of {target} has no room: {why}.", "Expected room for the whole file.",
         "Make room, or choose another disk.",
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import media
 from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures
-from .errors import InputError
+from .errors import InputError, MissingConnectionError
 from .media.output import replacing
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
@@ -229,7 +229,7 @@ def mix(
         InputError: nothing to mix, or channels that cannot be matched.
     """
     if not sounds:
-        raise InputError("No layer is connected.", "Expected 1 to 8.", "Connect the sound of a layer.")
+        raise MissingConnectionError("No layer is connected.", "Expected 1 to 8.", "Connect the sound of a layer.")
     rate = max(sample_rates)
     sounds = [media.resample(sound, own, rate) for sound, own in zip(sounds, sample_rates, strict=True)]
     channels, length = (max(sound.shape[axis] for sound in sounds) for axis in (0, 1))

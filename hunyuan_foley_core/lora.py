@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from . import quantization
-from .errors import CheckpointError
+from .errors import CheckpointError, DamagedFileError, MissingFileError, WrongFileError
 from .model import FoleyTransformer
 
 PREFIX = "diffusion_model."
@@ -76,12 +76,12 @@ def read(path: str | Path) -> tuple[State, dict[str, str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"There is no file {path}.", "Expected a LoRA.", "Check the folder and the name.")
+        raise MissingFileError(f"There is no file {path}.", "Expected a LoRA.", "Check the folder and the name.")
     try:
         with safe_open(str(path), framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
+        raise DamagedFileError(
             f"{path.name} cannot be read as safetensors: {error}.", "Expected a complete LoRA file.",
             "Copy it again, or take the checkpoint before it.",
         ) from error
@@ -101,7 +101,7 @@ def load(path: str | Path, model: FoleyTransformer) -> State:
         own = model.config.to_dict()
         differing = ", ".join(f"{size} {base[size]}" for size in own if base.get(size, own[size]) != own[size])
         made_for = f"It was trained on a model of {differing}." if differing else ""
-        raise CheckpointError(error.found, f"{error.expected} {made_for}".strip(), error.remedy) from error
+        raise type(error)(error.found, f"{error.expected} {made_for}".strip(), error.remedy) from error
     if base.get("fingerprint") not in (None, fingerprint(model)):
         logger.warning("%s was trained on another checkpoint of the same sizes; it may not sound as intended.", name)
     return state
@@ -125,7 +125,7 @@ def deltas(model: FoleyTransformer, state: State, name: str = "The LoRA") -> dic
     found, known = _pairs(state, name), dict(layers(model))
     unknown = sorted(found.keys() - known.keys())
     if unknown:
-        raise CheckpointError(
+        raise WrongFileError(
             f"{name} changes {len(unknown)} layers that this model does not have: {_few(unknown)}.",
             f"Expected only layers of its {len(model.triple_blocks)} multimodal and {len(model.single_blocks)} unimodal "
             "blocks.",
@@ -145,7 +145,7 @@ def _pairs(state: State, name: str) -> dict[str, Delta]:
     if strange or missing or not names:
         said = [f"has unknown keys: {_few(strange)}"] if strange else []
         said += [f"lacks {_few(missing)}"] if missing else []
-        raise CheckpointError(
+        raise WrongFileError(
             f"{name} {' and '.join(said) or 'holds nothing'}.",
             f"Expected {PREFIX}<layer> with {DOWN}, {UP} and, if need be, {ALPHA}.",
             "Pick a LoRA for HunyuanVideo-Foley in ComfyUI's native layout.",
@@ -167,7 +167,7 @@ def _check_widths(layer: str, delta: Delta, weight: Tensor, name: str) -> None:
     expected = [[rank, *weight.shape[1:]], [weight.shape[0], rank, *ones]]
     given = [list(delta.down.shape), list(delta.up.shape)]
     if given != expected:
-        raise CheckpointError(
+        raise WrongFileError(
             f"{name} has A {given[0]} and B {given[1]} for the layer {layer}.",
             f"This model's layer takes A {expected[0]} and B {expected[1]}.",
             "Load the model that the LoRA was trained on: XL and XXL need LoRAs of their own.",

@@ -14,7 +14,7 @@ from . import checkpoint, lora, media
 from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_scenes, encode_texts
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, MissingFileError, SeveralFilesError
 from .sampling import WHOLE_INTERVAL, GuidanceInterval, check_interval, make_noise, sample
 from .scenes import decode_scenes, kept_cuts
 from .timed_prompts import TimedPrompt, complete, elsewhere, prompt_weights
@@ -110,10 +110,10 @@ def find_model_files(folder: str | Path, *, optional: tuple[str, ...] = (), **ch
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"There is no folder {folder}.", "Expected the one with the model files.")
+        raise MissingFileError(f"There is no folder {folder}.", "Expected the one with the model files.")
     for path in filter(None, chosen.values()):
         if not Path(path).is_file():
-            raise CheckpointError(f"There is no file {path}.", "Expected a model file.", "Check the folder and the name.")
+            raise MissingFileError(f"There is no file {path}.", "Expected a model file.", "Check the folder and the name.")
     found: dict[str, list[Path]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in checkpoint.SUFFIXES):
         component = checkpoint.identify(_keys(path))
@@ -133,16 +133,16 @@ def _only(field, paths: list[Path], folder: Path, optional: tuple[str, ...]) -> 
     if field.name in (*optional, "tokenizer"):  # several encoders may bring theirs; CLAP's lies beside its weights
         return None
     if paths:
-        raise CheckpointError(
+        raise SeveralFilesError(
             f"{len(paths)} files under {folder} hold the {field.name}: {', '.join(path.name for path in paths)}.",
             "Expected one.",
             f"Choose it with --{field.name} FILE.",
         )
     if field.default is None:
         return None
-    raise CheckpointError(
+    raise MissingFileError(
         f"No file under {folder} holds the {field.name}.", "Expected the released weights or a conversion of them.",
-        "The README lists the files and where they come from.",
+        "`python -m hunyuan_foley_core doctor` tells what is there and how to get the rest.",
     )
 
 
@@ -153,9 +153,9 @@ def _stage(progress: Progress | None, name: str) -> Callable[[float, float], Non
 def load_video_encoders(files: ModelFiles, device: str) -> tuple[SigLIP2VisionTower, SynchformerVisualTower]:
     """Both in float32. CheckpointError if one is missing or damaged."""
     if files.siglip2 is None or files.synchformer is None:
-        raise CheckpointError(
+        raise MissingFileError(
             "The SigLIP2 or the Synchformer weights are missing.", "Expected both, to see the video.",
-            "The README lists the files and where they come from.",
+            "`python -m hunyuan_foley_core doctor` tells what is there and how to get the rest.",
         )
     siglip2 = checkpoint.load_siglip2(files.siglip2, dtype=torch.float32, device=device)
     return siglip2, checkpoint.load_synchformer(files.synchformer, dtype=torch.float32, device=device)

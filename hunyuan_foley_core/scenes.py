@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import FoleyError, InputError, MediaError
+from .errors import InputError, MediaError, MissingPackageError
 from .timed_prompts import clock, time_of
 from .timing import LATENT_HOP, samples
 
@@ -48,7 +48,7 @@ def detect_cuts(video: str | Path, threshold: float = THRESHOLD) -> list[float]:
     try:
         import scenedetect
     except ImportError as error:
-        raise FoleyError(
+        raise MissingPackageError(
             f"Cuts are found by PySceneDetect, which cannot be used here ({error}).", "",
             "Install it with `pip install scenedetect opencv-python-headless`, or give the times of the cuts.",
         ) from error

@@ -3,7 +3,7 @@
 from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core import media
-from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.errors import NoSoundError
 from ..hunyuan_foley_core.scenes import decode_scenes
 from ..hunyuan_foley_core.timing import SAMPLE_RATE
 from .conditioning import CUTS_KEY
@@ -60,7 +60,7 @@ class FoleyDACEncode(io.ComfyNode):
 def require_audio(audio: dict | None) -> dict:
     """The AUDIO itself; stock nodes hand out None for a video without sound."""
     if audio is None or audio["waveform"].shape[-1] == 0:
-        raise InputError(
+        raise NoSoundError(
             "The connected AUDIO is empty: the video it came from has no sound.", "Expected at least one sample.",
             "Connect another sound.",
         )

@@ -9,7 +9,7 @@ import comfy.ops
 import torch
 
 from ..hunyuan_foley_core import checkpoint
-from ..hunyuan_foley_core.errors import CheckpointError
+from ..hunyuan_foley_core.errors import MissingFileError
 
 # Activations of the encoders in bytes. Measured on a CPU at the released widths in float32, pictures included: 0.13 GB for
 # four pictures of 512 px in SigLIP2 and 0.48 GB for two segments in Synchformer, which do not run at the same time.
@@ -58,7 +58,7 @@ def load_foley_encoders(siglip2: str, synchformer: str, clap: str, tokenizer: st
     precise = dict(dtype=torch.float32, ops=comfy.ops.manual_cast)
     text_encoder = checkpoint.load_clap(clap, tokenizer, **precise)
     if text_encoder.tokenizer is None:
-        raise CheckpointError(
+        raise MissingFileError(
             f"There is no {checkpoint.TOKENIZER_FILE} beside {Path(clap).name}.",
             "Expected the tokenizer of laion/larger_clap_general.",
             "Put it there, or put it under any name into models/text_encoders or models/foley and pick it.",

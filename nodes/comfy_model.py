@@ -10,7 +10,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
 from ..hunyuan_foley_core.config import TransformerConfig
-from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.errors import InputError, WrongConnectionError
 from ..hunyuan_foley_core.model import FoleyTransformer, different_samples
 from ..hunyuan_foley_core.timing import ClipTiming
 from .block_caller import BlockCaller, free, is_compiled, kept_out
@@ -160,7 +160,7 @@ class FoleyModel(comfy.model_base.BaseModel):
     def _check_latents(self, noise):
         channels = self.latent_format.latent_channels
         if noise.ndim != 3 or noise.shape[1] != channels:
-            raise InputError(
+            raise WrongConnectionError(
                 f"The latent to sample has the shape {list(noise.shape)}.",
                 f"This Foley model takes audio latents [batch, {channels}, frames].",
                 "Connect Empty Foley Latent or DAC Encode in place of an image or other audio latent.",
@@ -169,7 +169,7 @@ class FoleyModel(comfy.model_base.BaseModel):
     def _check_widths(self, text, visual, sync, sources):
         sizes = self.diffusion_model.config
         if text is None:
-            raise InputError(
+            raise WrongConnectionError(
                 "The conditioning carries no text features.", "", "Connect Encode Text (CLAP), for an empty prompt too."
             )
         features, widths = (text, visual, sync), (sizes.text_dim, sizes.visual_dim, sizes.sync_dim)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..hunyuan_foley_core.conditions import BANDWIDTH_TAG, VideoFeatures
-from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.errors import InputError, WrongConnectionError
 from ..hunyuan_foley_core.timing import LATENT_RATE
 from .comfy_model import LENGTHS_KEY, SOURCES_KEY, SYNC_KEY, VISUAL_KEY
 
@@ -107,7 +107,7 @@ def with_variant(conditioning: list, variant: str) -> list:
 def _variant_of(text: torch.Tensor, extras: dict, variant: str) -> torch.Tensor:
     variants = extras.get(TEXT_KEY)
     if variants is None:
-        raise InputError(
+        raise WrongConnectionError(
             "The conditioning does not come from Encode Text (CLAP): it has no variants with and without the tag.",
             f"Expected one that does, for the bandwidth tag `{variant}`.",
             f"Set the sampler's bandwidth tag to `{AS_ENCODED}`, or connect Encode Text (CLAP).",

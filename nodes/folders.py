@@ -5,7 +5,7 @@ import os
 import folder_paths
 
 from ..hunyuan_foley_core import small_model
-from ..hunyuan_foley_core.errors import CheckpointError
+from ..hunyuan_foley_core.errors import MissingFileError
 
 FOLEY = "foley"
 MODEL_FOLDERS = ("diffusion_models", FOLEY)
@@ -47,7 +47,7 @@ def model_path(name: str, folders: tuple[str, ...]) -> str:
     """Path of a name that `model_names` gave.
 
     Raises:
-        CheckpointError: there is no such file (any more).
+        MissingFileError: there is no such file (any more).
     """
     return _path(name, folders, folder_paths.get_filename_list)
 
@@ -93,7 +93,7 @@ def _path(name: str, folders, list_files) -> str:
     path = folder and folder_paths.get_full_path(folder, file_name)
     if not path:
         places = ", ".join(f"models/{folder}" for folder in folders)
-        raise CheckpointError(
+        raise MissingFileError(
             f"The file `{name}` is not there.",
             f"It was looked for in {places} and the folders that extra_model_paths.yaml adds.",
             "Put the file into one of them, reload the page (R refreshes the lists) and pick it again.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import folder_paths
 from comfy_api.v0_0_2 import io
 
-from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.errors import MissingConnectionError
 from ..hunyuan_foley_core.scenes import THRESHOLD, detect_cuts, parse_cuts
 from ..hunyuan_foley_core.timed_prompts import clock
 from .messages import tell
@@ -67,7 +67,7 @@ class FoleyScenes(io.ComfyNode):
 
 def _detect(video, threshold: float) -> list[float]:
     if video is None:
-        raise InputError("No video is connected.", "Expected one to find the cuts in.", f"Connect it, or choose {TIMES}.")
+        raise MissingConnectionError("No video is connected.", "Expected one to find the cuts in.", f"Connect it, or choose {TIMES}.")
     file = file_of(video) if components_of(video) is None else None
     if file is not None and isinstance(file.source, str):
         end = float("inf") if file.duration is None else file.start + file.duration

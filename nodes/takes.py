@@ -5,7 +5,7 @@ from collections import deque
 from comfy_api.v0_0_2 import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.errors import InputError, MissingConnectionError
 from .messages import tell
 from .sockets import CATEGORY
 
@@ -40,7 +40,7 @@ class FoleyPickTake(io.ComfyNode):
     @classmethod
     def execute(cls, index: int, audio: dict | None = None, latent: dict | None = None) -> io.NodeOutput:
         if audio is None and latent is None:
-            raise InputError("Neither AUDIO nor LATENT is connected.", "Expected a batch of takes.", "Connect one.")
+            raise MissingConnectionError("Neither AUDIO nor LATENT is connected.", "Expected a batch of takes.", "Connect one.")
         picked_audio = _missing("AUDIO") if audio is None else {**audio, "waveform": _take(audio["waveform"], index)}
         picked_latent = _missing("LATENT") if latent is None else pick_latent(latent, index)
         unique_id = cls.hidden.unique_id

@@ -18,14 +18,12 @@ from ..hunyuan_foley_core.errors import InputError
 from ..hunyuan_foley_core.pipeline import ModelFiles
 from ..hunyuan_foley_core.train import checkpoints
 from ..hunyuan_foley_core.train.cache import build_cache
-from ..hunyuan_foley_core.train.command import CONFIGS
 from ..hunyuan_foley_core.train.config import read_settings
 from ..hunyuan_foley_core.train.errors import TrainingError
 from ..hunyuan_foley_core.train.lora import PRESETS
 from ..hunyuan_foley_core.train.lora_task import STORAGES
 from ..hunyuan_foley_core.train.manifest import read_dataset
 from ..hunyuan_foley_core.train.shards import MARK, open_cache
-from ..hunyuan_foley_core.train.tasks import train_lora
 from . import folders
 from .loaders import BESIDE_CLAP, encoder_widgets, model_widget, vae_widget
 from .messages import tell
@@ -163,6 +161,8 @@ def _checked(name: str) -> str:
 
 def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: TrainingView, chosen: dict) -> list[str]:
     """Encodes the clips, trains, and puts the LoRAs where ComfyUI looks for them; returns what to tell the user."""
+    from ..hunyuan_foley_core.train.tasks import train_lora  # here: half of the pack's import time, and few train
+
     dataset = read_dataset(_place(clips), caption)
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
@@ -190,6 +190,8 @@ def _settings(
     storage, preset, rank, alpha, steps, learning_rate, batch_size, visual_dropout, save_every, seed,
 ) -> dict:
     """The shipped configuration with the node's values in it."""
+    from ..hunyuan_foley_core.train.command import CONFIGS
+
     settings = read_settings(CONFIGS / "lora_xxl.toml")
     at_once = math.gcd(batch_size, CLIPS_AT_ONCE)
     precision = "bf16" if comfy.model_management.should_use_bf16(device) else "fp32"

@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import InputImpl
 
 from ..hunyuan_foley_core import media
 from ..hunyuan_foley_core.conditions import FramesBetween
-from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.errors import MissingConnectionError
 from ..hunyuan_foley_core.media.frames import check_rate
 
 
@@ -75,7 +75,7 @@ def frame_source(video, images, frame_rate: float, max_seconds: float, report: m
         report: receives the warnings of a video file.
     """
     if (video is None) == (images is None):
-        raise InputError(
+        raise MissingConnectionError(
             "Neither VIDEO nor IMAGE is connected." if video is None else "Both VIDEO and IMAGE are connected.",
             "Expected one of the two.",
             "Connect a video, or the pictures of a generator with their frame rate.",

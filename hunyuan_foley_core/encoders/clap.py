@@ -6,7 +6,7 @@ from torch import nn
 
 from .. import ops as core_ops
 from ..config import ClapTextConfig
-from ..errors import CheckpointError, InputError
+from ..errors import InputError, MissingFileError
 from .layers import attend, compute_placement
 
 EPS = 1e-12
@@ -66,7 +66,7 @@ class ClapTextEncoder(nn.Module):
             InputError: a text is longer than the encoder's positions.
         """
         if self.tokenizer is None:
-            raise CheckpointError(
+            raise MissingFileError(
                 "The CLAP text encoder was loaded without a tokenizer.",
                 "Expected the `tokenizer.json` of laion/larger_clap_general to turn text into tokens.",
                 "Put it beside the CLAP file or name it when loading.",

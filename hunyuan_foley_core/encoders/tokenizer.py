@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, WrongFileError
 
 PAD, PAD_ID = "<pad>", 1
 SPECIAL_IDS = {"<s>": 0, PAD: PAD_ID, "</s>": 2}
@@ -78,7 +78,7 @@ class FoleyTokenizer:
 
 
 def _not_ours(found: str) -> CheckpointError:
-    return CheckpointError(
+    return WrongFileError(
         found,
         "Expected the `tokenizer.json` of laion/larger_clap_general (RoBERTa).",
         "Download that file again and choose it as the tokenizer.",

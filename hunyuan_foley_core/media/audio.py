@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, NoSoundError
 from .output import LAYOUTS, WriteReport, add_sound, audio_frame, check_waveform, clip, encode, replacing
 from .packets import DecodeReport, decoded_frames
 from .source import check_trim, clip_origin, exact, name_of, open_source, seek_before, sound_stream
@@ -36,7 +36,7 @@ def read_audio(
     with open_source(source) as container:
         stream = sound_stream(container)
         if stream is None:
-            raise MediaError(
+            raise NoSoundError(
                 f"{name_of(source)} has no sound track that can be decoded.",
                 "A file with sound is needed here.",
                 "Choose another file, or replace the sound instead of mixing.",
@@ -74,7 +74,7 @@ class _Line:
 
     def waveform(self, source) -> tuple[torch.Tensor, int]:
         if not self._rate:
-            raise MediaError(
+            raise NoSoundError(
                 f"No sound of {name_of(source)} could be decoded.",
                 "A sound track with at least one whole block is needed.",
                 "It may be empty or damaged: play it, or export it again.",

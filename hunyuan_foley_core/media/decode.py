@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 
-from ..errors import MediaError
+from ..errors import MediaError, NoPictureError
 from ..timing import MAX_SECONDS, SYNC_RATE, VISUAL_RATE
 from .frames import STOP, FramePicker, SelectedFrame
 from .packets import DecodeReport, decoded_frames
@@ -194,13 +194,13 @@ def _check_result(source, report: DecodeReport, start: float, max_seconds: float
             )
         return
     if not report.decoded:
-        raise MediaError(
+        raise NoPictureError(
             f"No picture of {name} could be decoded ({report.failed} failed).",
             "A video with at least one whole frame is needed.",
             "It may be empty or damaged: play it, or export it again.",
         )
     limit = "" if max_seconds is None else f" within {max_seconds:g} s"
-    raise MediaError(
+    raise NoPictureError(
         f"{name} shows no picture from {start:g} s on{limit}.",
         "At least one frame has to lie in the part that is asked for.",
         "Move the start or check the trim.",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, NoSoundError
 from .audio import resample, to_mono, to_stereo
 from .containers import Codec
 from .ducking import Ducking, ducked
@@ -150,7 +150,7 @@ def check_sound_rate(rate: int | None) -> int | None:
 
 def _with_original(foley: torch.Tensor, original: Sound | None, rate: int, mix: Mix) -> torch.Tensor:
     if original is None:
-        raise MediaError(
+        raise NoSoundError(
             "The video has no sound to mix with.", "Mixing needs the video's own track.", "Replace the sound instead."
         )
     own = to_stereo(resample(check_waveform(*original), original[1], rate))

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import torch
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, MediaError, NoPictureError
 from ..timing import SYNC_RATE
 from .audio import read_audio
 from .containers import Codec, Container, codec_for, container_for, held_by, rate_for, suffix_for
@@ -145,7 +145,7 @@ def _no_times(source) -> MediaError:
 
 
 def _no_picture(source) -> MediaError:
-    return MediaError(
+    return NoPictureError(
         f"{name_of(source)} holds no picture after its time 0.",
         "A video with at least one frame is needed.",
         "It may be empty or damaged: play it, or export it again.",

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import torch
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, UnwritableError
 
 # Names of FFmpeg for what WAV and FLAC mean by so many channels.
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
@@ -54,7 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(
+        raise UnwritableError(
             f"{path} could not be written ({error.strerror or error}).",
             "A folder that exists, may be written to and has room is needed.",
             "Check the folder and the free space, or choose another name.",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, MediaError, NoPictureError
 from ..timing import MAX_SECONDS
 
 # A playlist or a data reference inside a file must not make us fetch something else.
@@ -83,7 +83,7 @@ def picture_stream(container, source):
     streams = [s for s in container.streams.video if not _is_cover(s)]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise MediaError(
+        raise NoPictureError(
             f"{name_of(source)} holds no moving picture (found: {kinds}).",
             "A file with a video stream is needed.",
             "Choose a video, or make sound from text alone.",

@@ -8,7 +8,7 @@ from typing import Mapping
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import DamagedFileError
 
 _DIRECTION, _LENGTH = ".weight_v", ".weight_g"
 
@@ -38,7 +38,7 @@ def fold_weight_norm(state_dict: Mapping[str, torch.Tensor], *, keep_dtype: bool
 def _partner(state_dict: Mapping[str, torch.Tensor], key: str, ending: str, other: str) -> torch.Tensor:
     partner = key.removesuffix(ending) + other
     if partner not in state_dict:
-        raise CheckpointError(
+        raise DamagedFileError(
             f"The file has `{key}` but not `{partner}`.",
             "Weight-normed layers are stored as such a pair.",
             "Download the file again; it is incomplete or was converted wrongly.",
@@ -49,7 +49,7 @@ def _partner(state_dict: Mapping[str, torch.Tensor], key: str, ending: str, othe
 def _fold(key: str, direction: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
     expected = (direction.shape[0],) + (1,) * (direction.ndim - 1)
     if tuple(length.shape) != expected:
-        raise CheckpointError(
+        raise DamagedFileError(
             f"`{key}` has shape {tuple(direction.shape)} but its lengths have shape {tuple(length.shape)}.",
             f"Expected lengths of shape {expected}.",
             "Download the file again; it was damaged or converted wrongly.",

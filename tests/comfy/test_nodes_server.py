@@ -11,7 +11,7 @@ import torch
 from comfy_server import PromptRejected
 from safetensors.torch import save_file
 
-from hunyuan_foley_core import media
+from hunyuan_foley_core import errors, media
 from tests.videos import make_audio, make_video, packets, sine, turn
 
 NAMES = {
@@ -455,6 +455,9 @@ def test_bad_input_gets_one_paragraph_on_its_node(server, inputs, case):
     assert result.status == "error"
     assert result.error["node_type"] == place
     assert message in result.message and "\n" not in result.message
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.FoleyError)]
+    (kind,) = [kind for kind in kinds if result.message.startswith(f"{kind.title()}. ")]
+    assert result.message.endswith(f"[{kind.link()}]")
     assert set((server.base / "temp").glob("foley_*")) == before
     assert server.run(text_graph(save__filename_prefix=f"after_{len(case)}")).status == "success"
 
