@@ -79,6 +79,28 @@ def test_a_loop_is_that_of_the_core(core, patcher, path, features, conditions):
     assert relative(latents[0], of_the_core(core, path, features, noise)) > 1e-3
 
 
+def test_prompts_of_a_loop_may_hold_for_a_part_of_it(core, patcher, features, conditions, monkeypatch):
+    """Two spans that ask for the same make the loop that one prompt makes; another prompt in one of them changes it."""
+    latents = []
+    monkeypatch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: latents.append(x) or x}))
+    monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode: decode(None, x))
+
+    def loop(*texts):
+        positive, negative = conditions
+        ramp = torch.linspace(0, 1, FRAMES)
+        masks = (ramp[None], 1 - ramp[None])
+        timed = [[text, {**positive[0][1], "mask": mask}] for text, mask in zip(texts, masks)] if texts else positive
+        with torch.inference_mode():
+            core.editing.FoleySeamlessLoop.execute(
+                patcher, timed, negative, None, {"samples": torch.zeros(1, WIDTH, FRAMES)}, seed=7, steps=STEPS, cfg=4.5,
+            )
+        return latents[-1]
+
+    whole = loop()
+    assert relative(loop(features.text, features.text), whole) < 1e-5
+    assert relative(loop(features.text, 2 * features.text.flip(1)), whole) > 1e-4
+
+
 def test_a_take_made_alone_is_that_of_the_batch(core, sampled):
     batch = {"samples": torch.zeros(3, WIDTH, FRAMES)}
     together, alone = sampled(batch), core.takes.pick_latent(batch, 2)
