@@ -13,6 +13,7 @@ import torch
 import torch.utils.checkpoint
 from einops import reduce
 from torch import Tensor, nn
+from torch.amp import autocast
 
 from .. import media
 from ..config import TransformerConfig
@@ -244,7 +245,7 @@ class FlowObjective:
 
     def _computing(self):
         device = torch.device(self.config.device).type
-        return torch.amp.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16")
 
 
 def draw_sigmas(count: int, objective: ObjectiveConfig, generator: torch.Generator) -> Tensor:
