@@ -1,6 +1,7 @@
 """Puts what the small model's training runs gave into a folder, in 16 bits.
 
     python scripts/pack_weights.py encoders RUN WEIGHTS       the three encoders of `train encoders_tiny`, and their tokenizer
+    python scripts/pack_weights.py siglip2 RUN WEIGHTS        SigLIP2 alone, of `train encoders_tiny part=siglip2`
     python scripts/pack_weights.py codec RUN WEIGHTS SOUNDS   the DAC-VAE, its latents normalised over some of the sounds
     python scripts/pack_weights.py decoder RUN WEIGHTS        the DAC-VAE again, after more training of its decoder
     python scripts/pack_weights.py transformer RUN WEIGHTS    the transformer of `train tiny`
@@ -47,6 +48,10 @@ def encoders(run: Path, weights: Path) -> None:
     shutil.copy(run / "tokenizer.json", weights / TOKENIZER)
 
 
+def siglip2(run: Path, weights: Path) -> None:
+    write(split_towers(read_state_dict(newest(run))[0])["siglip2"], weights / SIGLIP2)
+
+
 def codec(run: Path, weights: Path, sounds: Path) -> None:
     vae = load_vae(newest(run))
     batches = Sounds(scan(sounds), 8, 50 * LATENT_HOP, seed=0)
@@ -62,7 +67,7 @@ def transformer(run: Path, weights: Path) -> None:
     write(read_state_dict(newest(run))[0], weights / TRANSFORMER)
 
 
-PARTS = {"encoders": encoders, "codec": codec, "decoder": decoder, "transformer": transformer}
+PARTS = {"encoders": encoders, "siglip2": siglip2, "codec": codec, "decoder": decoder, "transformer": transformer}
 
 if __name__ == "__main__":
     part, *folders = sys.argv[1:]

@@ -20,7 +20,7 @@ from .lora_task import LoRAObjective, LoRARunConfig, load_base
 from .repa import Projector
 from .sounds import split
 from .spectral_encoder import SpectralEncoderObjective
-from .world_sounds import WorldSounds, captions
+from .world_clips import WorldClips, captions
 
 
 def train_codec(settings: dict, callback: Callback | None) -> Path:
@@ -40,7 +40,7 @@ def train_encoders(settings: dict, callback: Callback | None) -> Path:
         tokenizer.parent.mkdir(parents=True, exist_ok=True)
         learn_tokenizer(captions(range(first, first + clips)), config.model.clap.vocabulary).save(str(tokenizer))
     source, validation = (
-        WorldSounds(seeds, config.data.seconds, config.data.batch)
+        WorldClips(config.data, seeds, config.model.siglip2.image_size)
         for seeds in (range(first, first + clips), range(first - held_out, first))
     )
     return _train(config, EncodersObjective(config), source, validation, settings, callback)
