@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import cli_data, cli_edit, cli_evaluation, cli_folder, cli_media
+from . import cli_data, cli_download, cli_edit, cli_evaluation, cli_folder, cli_media
 from .convert import CHOICES, convert
 from .errors import FoleyError
 from .progress import ProgressBar
@@ -17,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
     cli_folder.add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
     for name, (add, _, what) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items():
         add(commands.add_parser(name, help=what))
+    cli_download.add_download(commands.add_parser("download", help="fetch the released weights; lists them first"))
     _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors, smaller if you like"))
     cli_data.add_world(commands.add_parser("world", help="write clips of the synthetic world to train on"))
     cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
@@ -61,7 +62,8 @@ def run_train(args: argparse.Namespace) -> Path:
 
 
 RUN = {
-    "generate": cli_folder.run_generate, "convert": run_convert, "world": cli_data.run_world, "prepare": cli_data.run_prepare,
+    "generate": cli_folder.run_generate, "download": cli_download.run_download, "convert": run_convert,
+    "world": cli_data.run_world, "prepare": cli_data.run_prepare,
     **{name: run for name, (_, run, _) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items()},
     "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate, "ablate": cli_evaluation.run_ablate,
 }

@@ -8,10 +8,12 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 CORE = ROOT / "hunyuan_foley_core"
 # A part may import itself and anything further right.
-ORDER = ["cli", "cli_data", "cli_evaluation", "cli_edit", "cli_folder", "cli_generate", "cli_media", "cli_windows", "cli_settings", "evaluation", "train", "data", "batch", "timeline", "layers", "editing", "networks", "pipeline", "convert", "tensor_file", "sampling", "velocity", "seamless_loop", "start", "conditions", "windows", "scenes", "timed_prompts", "lora", "checkpoint", "quantization", "encoders", "vae", "model", "media", "onsets", "progress", "ops", "timing", "config", "small_model", "errors"]
+ORDER = ["cli", "cli_download", "cli_data", "cli_evaluation", "cli_edit", "cli_folder", "cli_generate", "cli_media", "cli_windows", "cli_settings", "evaluation", "train", "data", "batch", "timeline", "layers", "editing", "networks", "pipeline", "download", "convert", "tensor_file", "sampling", "velocity", "seamless_loop", "start", "conditions", "windows", "scenes", "timed_prompts", "lora", "checkpoint", "quantization", "encoders", "vae", "model", "media", "onsets", "progress", "ops", "timing", "config", "small_model", "places", "errors"]
 FORBIDDEN = {"comfy", "folder_paths", "nodes", "server", "torchvision", "torchaudio", "diffusers", "transformers", "audiotools", "loguru", "omegaconf"}
 ALLOWED = {"torch", "numpy", "safetensors", "av", "einops", "tokenizers", "hunyuan_foley_core"}
-EXTRAS = {"timeline": "PIL", "scenes": "scenedetect"}  # what a part alone may need; said when it is missing
+# What a part alone may need; said when it is missing.
+EXTRAS = {"timeline": {"PIL"}, "scenes": {"scenedetect"}, "download": {"huggingface_hub", "filelock", "certifi"}}
+NETWORK = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "httpx", "aiohttp", "websockets", "huggingface_hub"}
 
 
 def imports(path: Path):
@@ -43,9 +45,15 @@ def test_imports_go_one_way(path):
         if top != "hunyuan_foley_core":
             import sys
 
-            assert top in ALLOWED | {EXTRAS.get(own)} or top in sys.stdlib_module_names, f"{path.name} imports {module}"
+            assert top in ALLOWED | EXTRAS.get(own, set()) or top in sys.stdlib_module_names, f"{path.name} imports {module}"
         elif own != "__init__":
             assert ORDER.index(part(module)) >= ORDER.index(own), f"{own} may not import {part(module)}"
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "nodes").glob("*.py"))], ids=lambda path: path.name)
+def test_only_downloads_can_reach_the_network(path):
+    if path.parent != CORE / "download":
+        assert not {module.split(".")[0] for module in imports(path)} & NETWORK
 
 
 def test_every_part_has_its_place():
