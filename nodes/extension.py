@@ -4,6 +4,7 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .audio import FoleyDACDecode, FoleyDACEncode
 from .context_windows import FoleyContextWindows
+from .download import FoleyDownloadModels
 from .editing import FoleyExtend, FoleyRegionMask, FoleyRetake, FoleySeamlessLoop
 from .encode import FoleyEncodeText, FoleyEncodeVideo
 from .guidance import FoleyGuidanceInterval
@@ -23,6 +24,7 @@ from .train_lora import FoleyTrainLoRA
 class FoleyExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
+            FoleyDownloadModels,
             FoleyLoadModel,
             FoleyLoadEncoders,
             FoleyLoadVAE,

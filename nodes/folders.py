@@ -1,10 +1,11 @@
 """Which model files the loaders offer, and where they lie."""
 
 import os
+from pathlib import Path
 
 import folder_paths
 
-from ..hunyuan_foley_core import small_model
+from ..hunyuan_foley_core import places, small_model
 from ..hunyuan_foley_core.errors import MissingFileError
 
 FOLEY = "foley"
@@ -54,6 +55,16 @@ def model_path(name: str, folders: tuple[str, ...]) -> str:
 
 def tokenizer_path(name: str) -> str:
     return _path(name, TOKENIZER_FOLDERS, _json_files)
+
+
+def download_folders() -> dict[str, list[Path]]:
+    """Where models lie, by ComfyUI's names of the folders; the first of each is where new files go."""
+    found = {}
+    for name in places.MODEL_FOLDERS:
+        paths = [Path(path) for path in folder_paths.get_folder_paths(name) if path != str(small_model.FOLDER)]
+        # ComfyUI lists a folder's old name first: `unet` before `diffusion_models`.
+        found[name] = sorted(paths, key=lambda path: path.name != name)
+    return found
 
 
 def _locate(folders, list_files) -> dict[str, tuple[str, str]]:

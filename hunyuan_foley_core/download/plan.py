@@ -72,11 +72,14 @@ class Plan:
                 f"      from {item.file.repository}, commit {item.file.commit[:12]}",
                 f"      to {place}",
             ]
-        lines.append("Their licences:")
-        for repository, licence in self.licences.items():
-            lines.append(" ".join(filter(None, (f"  {repository}: {licence}.", NOTES.get(repository)))))
-        lines.append(f"{in_gigabytes(self.to_fetch)} to download.")
-        return "\n".join(lines)
+        lines += ["Their licences:", *(f"  {line}" for line in self.said_of_licences())]
+        return "\n".join([*lines, f"{in_gigabytes(self.to_fetch)} to download."])
+
+    def said_of_licences(self) -> list[str]:
+        return [
+            " ".join(filter(None, (f"{repository}: {licence}.", NOTES.get(repository))))
+            for repository, licence in self.licences.items()
+        ]
 
     def check_room(self) -> None:
         """NoRoomError where a disk cannot take what is planned for it."""

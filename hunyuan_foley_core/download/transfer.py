@@ -61,7 +61,7 @@ def _append(file: HubFile, headers: dict[str, str], part: Path, advance: Advance
         if have and not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
             have = 0  # a server that knows no ranges sends everything
         with _writable(part, have) as target:
-            while have < file.size and (block := answer.read(min(BLOCK, file.size - have))):
+            while have < file.size and (block := answer.read1(min(BLOCK, file.size - have))):
                 _write(target, block, part)
                 have += len(block)
                 advance(have, file.size)

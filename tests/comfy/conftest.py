@@ -2,7 +2,7 @@
 and its modules and ours inside this process.
 """
 
-import importlib
+import importlib.util
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,15 +44,60 @@ def base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui, base):
+def hub(base):
+    """A hub on this machine, in place of Hugging Face's: it has the files that the server has, and the XL model."""
+    import random
+
+    import small_weights
+
+    from tests.hub_server import HubServer
+
+    repositories = {
+        "tencent/HunyuanVideo-Foley": [small_weights.TRANSFORMER, small_weights.VAE, small_weights.SYNCHFORMER],
+        "google/siglip2-base-patch16-512": [small_weights.SIGLIP2],
+        "laion/larger_clap_general": [small_weights.CLAP, small_weights.TOKENIZER],
+    }
+    names = {small_weights.SIGLIP2: "model.safetensors", small_weights.CLAP: "model.safetensors"}
+    content = {
+        repository: {names.get(file, Path(file).name): (base / "models" / file).read_bytes() for file in files}
+        for repository, files in repositories.items()
+    }
+    content["tencent/HunyuanVideo-Foley"]["hunyuanvideo_foley_xl.pth"] = random.Random(0).randbytes(3_000_000)
+    with HubServer(content) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def server(comfyui, base, hub):
     """A running ComfyServer on the CPU, shared by all tests: leave its queue empty."""
     from comfy_server import ComfyServer
 
     # torch.compile's shared cache may hold what a run with other headers or another compiler left there.
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TORCHINDUCTOR_CACHE_DIR", str(base / "inductor"))
+        environment.setenv("HF_ENDPOINT", hub.endpoint)
+        environment.setenv("HF_HOME", str(base / "huggingface"))
         with ComfyServer(comfyui, base) as server:
             yield server
+
+
+@pytest.fixture(scope="module")
+def browser(require):
+    """A headless Chromium; tests open tabs of their own. Of a module, since its event loop runs in this thread."""
+    require(importlib.util.find_spec("playwright"), "the Python package playwright")
+    import comfy_page
+
+    require(comfy_page.chromium(), "Chromium (on Debian: apt-get install chromium)")
+    with comfy_page.browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """Where pictures of the page are kept: $FOLEY_ARTIFACTS, or output/browser, which git ignores."""
+    folder = Path(os.environ.get("FOLEY_ARTIFACTS") or ROOT / "output" / "browser")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module")

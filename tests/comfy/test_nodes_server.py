@@ -15,6 +15,7 @@ from hunyuan_foley_core import errors, media
 from tests.videos import make_audio, make_video, packets, sine, turn
 
 NAMES = {
+    "FoleyDownloadModels": "Foley Download Models",
     "FoleyLoadModel": "Load Foley Model",
     "FoleyLoadEncoders": "Load Foley Encoders",
     "FoleyLoadVAE": "Load Foley VAE",
