@@ -8,6 +8,7 @@ from pathlib import Path
 from . import cli_data, cli_download, cli_edit, cli_evaluation, cli_folder, cli_media
 from .convert import CHOICES, convert
 from .errors import FoleyError
+from .media import packets
 from .progress import ProgressBar
 
 
@@ -72,6 +73,7 @@ RUN = {
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; 0 when it worked, 1 after a message the user can act on, 130 when interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    packets.logger.setLevel(logging.ERROR)  # each command prints what its report says of the files
     args = parser().parse_args(argv)
     try:
         sys.stdout.write(f"{RUN[args.command](args)}\n")

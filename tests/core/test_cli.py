@@ -130,6 +130,15 @@ def test_an_interrupt_leaves_nothing_behind(models, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_wrong_with_a_file_is_said_once(tmp_path):
+    source = videos.make_video(tmp_path / "a.mp4", frames=120)
+    videos.damage(source, 0.4, 0.5)
+    command = [sys.executable, "-m", "hunyuan_foley_core", "timeline", str(source), "--out", str(tmp_path / "a.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    said = done.stderr.strip().splitlines()
+    assert done.returncode == 0 and said and len(set(said)) == len(said), done.stderr
+
+
 def test_convert_runs_as_a_command(models, tmp_path):
     target = tmp_path / "transformer.safetensors"
     command = [sys.executable, "-m", "hunyuan_foley_core", "convert", str(models / small_weights.TRANSFORMER), str(target)]
