@@ -1,11 +1,13 @@
 """ComfyUI's page in a real, headless Chromium: opens workflows, looks at them, runs them, takes their picture."""
 
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import page_scripts
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -16,73 +18,10 @@ CHROMIUM_FLAGS = [
 ]
 WINDOW = {"width": 1600, "height": 900}
 SECONDS = 1000  # Playwright counts in milliseconds
-START = 60 * SECONDS
+START = 300 * SECONDS  # of a browser on a machine that has other things to do
 VIEW_MARGIN = 30
-
-# Only the canvas and what nodes lay over it stay visible.
-BARE_GRAPH = """
-body * { visibility: hidden !important }
-#graph-canvas, .dom-widget, .dom-widget * { visibility: visible !important }
-video::-webkit-media-controls { display: none !important }
-"""
-FIT_VIEW = """([width, height, margin]) => {
-    const boxes = [...app.graph._nodes, ...app.graph._groups].map(item => item.boundingRect ?? item.bounding)
-    const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]))
-    const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]))
-    const scale = Math.min((width - 2 * margin) / (right - left), (height - 2 * margin) / (bottom - top))
-    app.canvas.ds.scale = scale
-    app.canvas.ds.offset[0] = width / scale / 2 - (left + right) / 2
-    app.canvas.ds.offset[1] = height / scale / 2 - (top + bottom) / 2
-    app.canvas.show_info = false
-    app.canvas.setDirty(true, true)
-}"""
-# What an artist would see at a glance: red nodes, values a list does not have, loose links, nodes over nodes.
-FAULTS = """() => {
-    const faults = [], nodes = app.graph._nodes
-    const name = node => `${node.type} ${node.id}`
-    for (const node of nodes) {
-        if (!(node.type in LiteGraph.registered_node_types)) faults.push(`${name(node)} is missing`)
-        if (node.has_errors) faults.push(`${name(node)} is marked red`)
-        for (const widget of node.widgets ?? []) {
-            const values = widget.type === 'combo' ? widget.options?.values : null
-            if (Array.isArray(values) && !values.includes(widget.value))
-                faults.push(`${name(node)}: ${widget.name} has no ${widget.value}`)
-        }
-        // A player takes its height from the video, once that is there.
-        const plays = node.widgets?.some(widget => widget.name === 'video-preview')
-        if (!plays && node.size[1] < node.computeSize()[1] - 1)
-            faults.push(`${name(node)} is too low for its contents`)
-    }
-    const links = app.graph.links instanceof Map ? [...app.graph.links.values()] : Object.values(app.graph.links)
-    for (const link of links) {
-        const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id)
-        const output = from?.outputs?.[link.origin_slot], input = to?.inputs?.[link.target_slot]
-        if (!output?.links?.includes(link.id) || input?.link !== link.id) faults.push(`link ${link.id} is loose`)
-        else if (!LiteGraph.isValidConnection(output.type, input.type)) faults.push(`link ${link.id} does not fit`)
-    }
-    const box = node => ({ left: node.pos[0], top: node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT,
-                           right: node.pos[0] + node.size[0], bottom: node.pos[1] + node.size[1] })
-    nodes.forEach((a, i) => nodes.slice(i + 1).forEach(b => {
-        const [p, q] = [box(a), box(b)]
-        if (p.left < q.right && q.left < p.right && p.top < q.bottom && q.top < p.bottom)
-            faults.push(`${name(a)} lies over ${name(b)}`)
-    }))
-    return faults
-}"""
-SEEK_VIDEOS = """async second => {
-    const happened = (video, event) => new Promise(resolve => video.addEventListener(event, resolve, { once: true }))
-    for (const video of document.querySelectorAll('video')) {
-        if (video.readyState < 1) await happened(video, 'loadedmetadata')
-        video.currentTime = second
-        await happened(video, 'seeked')
-    }
-}"""
-HEAR = """async address => {
-    const data = await (await fetch(address)).arrayBuffer()
-    const sound = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(data)
-    const power = sound.getChannelData(0).reduce((sum, value) => sum + value * value, 0)
-    return { seconds: sound.duration, channels: sound.numberOfChannels, level: Math.sqrt(power / sound.length) }
-}"""
+ELSEWHERE = "api.comfy.org"  # the page asks there about every pack, and the server does not let it
+LEAST_TEXT = 10.0  # pixels; ComfyUI's own notes and text boxes have this size
 
 
 def chromium() -> str | None:
@@ -105,11 +44,14 @@ class ComfyPage:
 
     Attributes:
         errors: what the page has written to its console as errors, or thrown: the first line and where it came from.
+        usual_errors: those of them that are none of ours.
     """
 
     def __init__(self, browser: Browser, url: str):
-        self.url, self.errors = url, []
+        self.url, self.errors, self.usual_errors = url, [], set()
         self.page: Page = browser.new_page(viewport=WINDOW)
+        self.page.set_default_timeout(START)
+        self.page.add_init_script(page_scripts.WATCH_TEXTS)
         self.page.on("console", lambda entry: entry.type == "error" and self._note(entry.text, entry.location["url"]))
         self.page.on("pageerror", lambda error: self._note(str(error)))
         # Otherwise a new user's page begins with the template browser.
@@ -118,7 +60,7 @@ class ComfyPage:
     def open(self, query: str = "") -> None:
         """Goes to ComfyUI's page and waits until it can be used."""
         self.page.goto(f"{self.url}/{query}")
-        self.page.wait_for_function("window.app?.graph && window.app.canvas && window.LiteGraph", timeout=START)
+        self.page.wait_for_function("window.app?.graph && window.app.canvas && window.LiteGraph")
 
     def open_template(self, pack: str, name: str) -> None:
         """Opens a template by its address, as a shared link to it would."""
@@ -129,7 +71,7 @@ class ComfyPage:
         """Opens the template browser and returns its dialog."""
         self.page.get_by_role("button", name="Templates").first.click()
         dialog = self.page.get_by_role("dialog")
-        dialog.wait_for(timeout=START)
+        dialog.wait_for()
         return dialog
 
     def choose_template(self, pack: str, name: str) -> None:
@@ -137,33 +79,54 @@ class ComfyPage:
         dialog = self.browse_templates()
         dialog.get_by_text(pack, exact=True).click()
         card = dialog.get_by_text(name, exact=True)
-        card.wait_for(timeout=START)
+        card.wait_for()
         card.scroll_into_view_if_needed()  # pictures further down are fetched when they come into view
         self.page.wait_for_function(
             "name => [...document.images].some(image => image.alt === name && image.naturalWidth)",
-            arg=name, timeout=START,
+            arg=name,
         )
         card.click()
         self._await_nodes()
 
     def load(self, workflow: dict[str, Any]) -> None:
-        """Opens a workflow as if its file had been dropped onto the page."""
-        self.open()
+        """Opens a workflow as if its file had been dropped onto the page, in place of what is there."""
+        if self.page.url == "about:blank":
+            self.open()
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self._await_nodes()
 
     def settle(self) -> None:
         """Waits until the page has fetched what it wants and drawn it."""
         self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_timeout(1 * SECONDS)
+        self.page.wait_for_function(page_scripts.MEDIA_SHOWN)
+        self.page.evaluate(page_scripts.DRAWN)
 
     def faults(self) -> list[str]:
         """What is wrong with the graph as the page shows it, one line each."""
-        return self.page.evaluate(FAULTS)
+        return self.page.evaluate(page_scripts.FAULTS)
+
+    def unreadable(self) -> list[str]:
+        """Texts that are cut or too small at 100 %, one line each; the window grows to hold the whole graph."""
+        self._show_at_full_size()
+        return self.page.evaluate(page_scripts.UNREADABLE, LEAST_TEXT)
 
     def dialogs(self) -> list[str]:
         """Texts of the dialogs in the way."""
         return [dialog.inner_text() for dialog in self.page.get_by_role("dialog").all() if dialog.is_visible()]
+
+    def close_dialogs(self) -> None:
+        """Of those that Escape closes: all but the template browser."""
+        for dialog in reversed(self.page.get_by_role("dialog").all()):
+            self.page.keyboard.press("Escape")
+            dialog.wait_for(state="hidden")
+
+    def take_errors_as_usual(self) -> None:
+        """Of a page that shows nothing of ours: what it complains about is its own affair."""
+        self.usual_errors |= set(self.errors)
+
+    def new_errors(self) -> list[str]:
+        """What the page has complained about since, about its own unreachable services apart."""
+        return [error for error in self.errors if error not in self.usual_errors and ELSEWHERE not in error]
 
     def prompt(self) -> dict[str, Any]:
         """The graph in API format, converted by the page."""
@@ -212,22 +175,47 @@ class ComfyPage:
 
     def hear(self, address: str) -> dict[str, float]:
         """What Chromium hears in a file of the server: seconds, channels and the level (rms)."""
-        return self.page.evaluate(HEAR, address)
+        return self.page.evaluate(page_scripts.HEAR, address)
 
     def picture(self, path: Path, size: tuple[int, int], quality: int = 72, at_second: float = 1.0) -> None:
         """A JPEG of the whole graph without the page around it; videos show what is seen `at_second`."""
-        self.page.set_viewport_size(dict(zip(("width", "height"), size)))
-        self.page.add_style_tag(content=BARE_GRAPH)
-        self.page.evaluate(FIT_VIEW, [*size, VIEW_MARGIN])
-        self.page.evaluate(SEEK_VIDEOS, at_second)
-        self.page.wait_for_timeout(1 * SECONDS)
-        self.page.screenshot(path=path, type="jpeg", quality=quality)
+        _, _, width, height = extent = self.page.evaluate(page_scripts.EXTENT)
+        scale = min((size[0] - 2 * VIEW_MARGIN) / width, (size[1] - 2 * VIEW_MARGIN) / height)
+        with self._bare():
+            self._show(size, scale, extent)
+            self.page.evaluate(page_scripts.SEEK_VIDEOS, at_second)
+            self.page.evaluate(page_scripts.DRAWN)
+            self.page.screenshot(path=path, type="jpeg", quality=quality)
+        self.page.set_viewport_size(WINDOW)
+
+    def full_size_picture(self, path: Path) -> None:
+        """A PNG of the whole graph at 100 %."""
+        with self._bare():
+            self._show_at_full_size()
+            self.page.screenshot(path=path)
+        self.page.set_viewport_size(WINDOW)
 
     def close(self) -> None:
         self.page.close()
 
+    def _show_at_full_size(self) -> None:
+        extent = self.page.evaluate(page_scripts.EXTENT)
+        self._show([math.ceil(length) + 2 * VIEW_MARGIN for length in extent[2:]], 1.0, extent)
+
+    def _show(self, size: Sequence[int], scale: float, extent: list[float]) -> None:
+        self.page.set_viewport_size(dict(zip(("width", "height"), size)))
+        self.page.wait_for_function(page_scripts.CANVAS_FILLS_WINDOW)
+        self.page.evaluate(page_scripts.CENTRE_VIEW, [scale, extent])
+        self.page.evaluate(page_scripts.DRAWN)
+
+    @contextmanager
+    def _bare(self) -> Iterator[None]:
+        style = self.page.add_style_tag(content=page_scripts.BARE_GRAPH)
+        yield
+        style.evaluate("style => style.remove()")
+
     def _await_nodes(self) -> None:
-        self.page.wait_for_function("app.graph._nodes.length > 0", timeout=START)
+        self.page.wait_for_function("app.graph._nodes.length > 0")
 
     def _note(self, text: str, address: str = "") -> None:
         self.errors.append(f"{text.splitlines()[0]} {address}".strip())

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 import comfy_page
+import editing_graphs
 import example
+import small_weights
 import workbench_graphs
 import workflow_graphs
 from comfy_server import ComfyServer, install_pack
@@ -22,7 +24,8 @@ from workflow_sheet import Sheet
 
 WORKFLOWS = ROOT / "workflows"
 THUMBNAIL_SIZE = (1600, 900)
-GRAPHS = {graph.__name__: graph for graph in (*workflow_graphs.GRAPHS, *workbench_graphs.GRAPHS)}
+MODULES = (workflow_graphs, workbench_graphs, editing_graphs)
+GRAPHS = {graph.__name__: graph for module in MODULES for graph in module.GRAPHS}
 
 
 def main(comfyui: Path, names: list[str]) -> None:
@@ -32,14 +35,15 @@ def main(comfyui: Path, names: list[str]) -> None:
         for video in videos:
             example.WRITERS[video.name](video)
         install_pack(base)
+        small_weights.write(base / "models")  # so that the released files' workflow finds its names
         with ComfyServer(comfyui, base) as server:
             for video in videos:
                 server.add_input(video)
-            schemas = server.object_info()
+            schemas, page = server.object_info(), comfy_page.ComfyPage(browser, server.url)
             for name in names or GRAPHS:
-                sheet = GRAPHS[name](Sheet(schemas))
+                sheet = GRAPHS[name](Sheet(schemas, GRAPHS[name].about))
                 write(name, sheet)
-                take_picture(comfy_page.ComfyPage(browser, server.url), sheet, WORKFLOWS / f"{name}.jpg")
+                take_picture(page, sheet, WORKFLOWS / f"{name}.jpg")
 
 
 def take_picture(page: comfy_page.ComfyPage, sheet: Sheet, path: Path) -> None:
@@ -50,7 +54,6 @@ def take_picture(page: comfy_page.ComfyPage, sheet: Sheet, path: Path) -> None:
         raise RuntimeError(f"{path.stem} does not run: {end}")
     page.set_widgets("seed", seeds)
     page.picture(path, THUMBNAIL_SIZE)
-    page.close()
 
 
 def write(name: str, sheet: Sheet) -> None:

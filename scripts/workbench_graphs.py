@@ -2,6 +2,7 @@
 
 import example
 import workbench_notes as notes
+from workflow_about import about
 from workflow_graphs import (
     ENCODING, INPUTS, PROMPT, RESULT, SOUND, VIDEO, add_loaders, add_notes, add_sampler, add_saved, add_text_and_latent,
 )
@@ -16,6 +17,10 @@ TIMED_PROMPTS = "0:00.5-0:03 knocking at a wooden door\n0:04-0:07.5 a hammer hit
 WIDE = 620  # a column of pictures
 
 
+@about(
+    "Foley for long videos", "Sound for videos of any length, made in windows that overlap, with any sampler.",
+    "video to audio", "foley", "long video", "context windows",
+)
 def foley_long(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, SCENES_VIDEO)
     model, encoders, vae = loaders
@@ -28,12 +33,15 @@ def foley_long(sheet: Sheet) -> Sheet:
     )
     audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
     made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=audio["AUDIO"])
-    _place(sheet, "Foley for long videos", notes.LONG, loaders, video, [seen, text, latent], [windows, sampler, audio, made], [
-        add_saved(sheet, made)
-    ])
+    sound = [windows, sampler, audio, made]
+    _place(sheet, notes.LONG, loaders, video, [seen, text, latent], sound, [add_saved(sheet, made)])
     return sheet
 
 
+@about(
+    "A video of several scenes", "Every scene of an edited video gets its sound as a clip of its own, from its own words.",
+    "video to audio", "foley", "scenes", "timed prompts",
+)
 def foley_scenes(sheet: Sheet) -> Sheet:
     video = sheet.node("LoadVideo", file=SCENES_VIDEO, height=340)
     model, encoders, vae = loaders = add_loaders(sheet)
@@ -52,7 +60,7 @@ def foley_scenes(sheet: Sheet) -> Sheet:
         "FoleyTimeline", video=video["VIDEO"], audio=audio["AUDIO"], encoded=seen["video"], timed_prompts=SCENE_PROMPTS,
         height=520,
     )
-    add_notes(sheet, "A video of several scenes", notes.SCENES)
+    add_notes(sheet, notes.SCENES)
     sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
     sheet.column(ENCODING, ("Scenes and their words", [scenes, seen, text, latent]))
     sheet.column(SOUND, ("Sound", [sampler, audio, made]))
@@ -60,6 +68,10 @@ def foley_scenes(sheet: Sheet) -> Sheet:
     return sheet
 
 
+@about(
+    "Words by the clock", "Sounds at their times, from words alone: one prompt a line, with its span.",
+    "text to audio", "foley", "timed prompts",
+)
 def foley_timed_prompts(sheet: Sheet) -> Sheet:
     model, encoders, vae = loaders = add_loaders(sheet)
     text = sheet.node("FoleyTimedPrompts", encoders=encoders["encoders"], prompts=TIMED_PROMPTS, seconds=8.0, height=380)
@@ -68,7 +80,7 @@ def foley_timed_prompts(sheet: Sheet) -> Sheet:
     audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
     saved = sheet.node("SaveAudio", audio=audio["AUDIO"], filename_prefix="audio/foley", height=120)
     drawn = sheet.node("FoleyTimeline", audio=audio["AUDIO"], timed_prompts=TIMED_PROMPTS, height=480)
-    add_notes(sheet, "Words by the clock", notes.TIMED)
+    add_notes(sheet, notes.TIMED)
     sheet.column(INPUTS, ("Models", loaders))
     sheet.column(ENCODING, ("Words and length", [text, latent]))
     sheet.column(SOUND, ("Sound", [sampler, audio]))
@@ -76,6 +88,10 @@ def foley_timed_prompts(sheet: Sheet) -> Sheet:
     return sheet
 
 
+@about(
+    "The finished track", "Foley and a video's own sound as one track: ducking, loudness, stereo.",
+    "video to audio", "foley", "mixing", "loudness",
+)
 def foley_mixdown(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, VIDEO)
     model, encoders, vae = loaders
@@ -94,7 +110,7 @@ def foley_mixdown(sheet: Sheet) -> Sheet:
         stereo_width=1.3,
     )
     saved = add_saved(sheet, made)
-    add_notes(sheet, "The finished track", notes.MIXDOWN)
+    add_notes(sheet, notes.MIXDOWN)
     sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
     sheet.column(ENCODING, ("Your video's own sound", [own, sounding]))
     sheet.column(ENCODING, ("Foley", [seen, foley]))
@@ -103,6 +119,10 @@ def foley_mixdown(sheet: Sheet) -> Sheet:
     return sheet
 
 
+@about(
+    "Layers and stems", "Several sounds of one clip, each a stem with its own words, level and seed.",
+    "video to audio", "foley", "layers", "mixing",
+)
 def foley_layers(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, VIDEO)
     model, encoders, vae = loaders
@@ -118,7 +138,7 @@ def foley_layers(sheet: Sheet) -> Sheet:
     mix = sheet.node("FoleyLayerMix", layer_1=action["stem"], layer_2=outside["stem"], gain_2=-9.0)
     made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=mix["mix"])
     saved = add_saved(sheet, made)
-    add_notes(sheet, "Layers and stems", notes.LAYERS)
+    add_notes(sheet, notes.LAYERS)
     sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
     sheet.column(ENCODING, ("Layers", [seen, action, outside]))
     sheet.column(SOUND, ("Mix", [mix, made]))
@@ -126,6 +146,10 @@ def foley_layers(sheet: Sheet) -> Sheet:
     return sheet
 
 
+@about(
+    "One second again", "A second of a sound made anew; every sample outside of it stays as it is.",
+    "video to audio", "foley", "inpainting", "editing",
+)
 def foley_retake(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, VIDEO)
     model, encoders, vae = loaders
@@ -138,7 +162,7 @@ def foley_retake(sheet: Sheet) -> Sheet:
     )
     made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=again["AUDIO"])
     saved = add_saved(sheet, made)
-    add_notes(sheet, "One second again", notes.RETAKE)
+    add_notes(sheet, notes.RETAKE)
     sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
     sheet.column(ENCODING, ("Picture, words and length", [seen, text, latent]))
     sheet.column(SOUND, ("Sound", [sampler, audio]))
@@ -147,6 +171,10 @@ def foley_retake(sheet: Sheet) -> Sheet:
     return sheet
 
 
+@about(
+    "A loop without a seam", "Sound for a video that loops: its end goes on into its beginning.",
+    "video to audio", "foley", "loop",
+)
 def foley_seamless_loop(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, VIDEO)
     model, encoders, vae = loaders
@@ -156,12 +184,14 @@ def foley_seamless_loop(sheet: Sheet) -> Sheet:
         latent=latent["LATENT"],
     )
     made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=loop["AUDIO"])
-    _place(sheet, "A loop without a seam", notes.LOOP, loaders, video, [seen, text, latent], [loop, made], [
-        add_saved(sheet, made)
-    ])
+    _place(sheet, notes.LOOP, loaders, video, [seen, text, latent], [loop, made], [add_saved(sheet, made)])
     return sheet
 
 
+@about(
+    "Four takes, and the best of them", "Four sounds for one video in one run, and the one that you pick.",
+    "video to audio", "foley", "batch",
+)
 def foley_takes(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, VIDEO)
     model, encoders, vae = loaders
@@ -171,9 +201,8 @@ def foley_takes(sheet: Sheet) -> Sheet:
     audio = sheet.node("FoleyDACDecode", samples=sampler["LATENT"], vae=vae["VAE"])
     picked = sheet.node("FoleyPickTake", audio=audio["AUDIO"], index=2, height=190)
     made = sheet.node("FoleyMuxAudio", video=video["VIDEO"], audio=picked["AUDIO"])
-    _place(sheet, "Four takes, and the best of them", notes.TAKES, loaders, video, [seen, text, latent], [
-        sampler, audio, picked, made
-    ], [add_saved(sheet, made)])
+    sound = [sampler, audio, picked, made]
+    _place(sheet, notes.TAKES, loaders, video, [seen, text, latent], sound, [add_saved(sheet, made)])
     return sheet
 
 
@@ -189,10 +218,10 @@ def _words(sheet: Sheet, encoders: Node, seen: Node, prompt: str) -> Node:
 
 
 def _place(
-    sheet: Sheet, title: str, note: str, loaders: list[Node], video: Node, encoding: list[Node], sound: list[Node],
+    sheet: Sheet, note: str, loaders: list[Node], video: Node, encoding: list[Node], sound: list[Node],
     result: list[Node],
 ) -> None:
-    add_notes(sheet, title, note)
+    add_notes(sheet, note)
     sheet.column(INPUTS, ("Models", loaders), ("Your video", [video]))
     sheet.column(ENCODING, ("Picture, words and length", encoding))
     sheet.column(SOUND, ("Sound", sound))

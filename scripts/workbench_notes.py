@@ -60,3 +60,24 @@ Four takes in one run: *batch_size* on *Empty Foley Latent*. To try it, {_EXAMPL
 Choose one by its *index* on *Foley Pick Take*, from 0, and run again to hear another: nothing but the file is made \
 again. To make a take alone, longer or with more steps, put *Foley Pick Take* between *Empty Foley Latent* and the \
 sampler, with the same batch, seed and index."""
+
+EXTEND = """\
+A sound that ends too early goes on. In the purple group one is made, so that this runs as it comes: put a *Load Audio* \
+of yours in its place, and keep *Encode Text*.
+
+*Foley Extend* makes *seconds* more of it. Up to the last *fade* seconds **every sample stays as it is**; over those the \
+old sound hands over to the new one. With *Encode Video* connected to *Encode Text* it is made to the picture too."""
+
+VARY = """\
+Another version of a sound. In the purple group one is made, so that this runs as it comes: put a *Load Audio* of yours \
+in its place.
+
+*DAC Encode* turns it into latents, and the sampler starts from them. ***denoise*** says how much is changed: 0 nothing, 1 \
+all of it. What comes out has gone through the codec; to keep the samples around a part that changes, use *Foley Retake*."""
+
+REGION = f"""\
+A part of a sound made anew by any sampler, here ComfyUI's own KSampler. To try it, {_EXAMPLE}.
+
+*Foley Region Mask* puts a mask over the latents: samplers change them from *start* to *end* and hold the rest. They can also \
+come from *DAC Encode*, of any sound. The rest goes through the codec once more; *Foley Retake* does the same and keeps \
+its samples."""

@@ -13,6 +13,13 @@ and stone that fall, bounce, roll, are hammered or knocked at. It is **not for r
 
 For real footage get the released weights, below."""
 
+RELEASED_NOTE = """\
+The same as *video to foley*, **with the released weights chosen** (XXL): for real footage. **They do not come with this \
+pack**: where one is missing ComfyUI says so when this opens, and the note below says where each file goes. Read its \
+licence first.
+
+Then choose a video in *Load Video*, say what is heard in *Encode Text*, and run."""
+
 FILES = """\
 Put these into the folders of ComfyUI's *models*, press R, and **choose them in the three loaders** (*Load Foley Model*, \
 *Load Foley Encoders*, *Load Foley VAE*) in place of the small model's:

@@ -5,6 +5,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from released_files import model_links
+from workflow_about import About
+
 TITLE_HEIGHT = 30  # of a node, drawn above its position
 GROUP_TITLE_HEIGHT = 40
 MARGIN = 20  # between a group's frame and its nodes
@@ -68,9 +71,11 @@ class Sheet:
 
     Args:
         schemas: ComfyUI's /object_info.
+        about: what it is.
     """
 
     schemas: dict[str, Any]
+    about: About
     nodes: list[Node] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     right: int = 0
@@ -121,7 +126,7 @@ class Sheet:
         return {
             "id": _identifier(name), "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(links),
             "nodes": [_ui_node(node, order, links) for order, node in enumerate(self.nodes)],
-            "links": links, "groups": self.groups, "config": {}, "extra": {}, "version": 0.4,
+            "links": links, "groups": self.groups, "config": {}, "extra": self.about.extra(), "version": 0.4,
         }
 
     def api(self) -> dict[str, Any]:
@@ -180,6 +185,7 @@ def _ui_node(node: Node, order: int, links: list[list]) -> dict[str, Any]:
         bare = {"inputs": [], "outputs": [], "properties": {}}
         return {**common, **bare, "title": node.title, "widgets_values": list(node.inputs.values()), **NOTE_COLORS}
     title = {} if node.title == node.schema["display_name"] else {"title": node.title}
+    links_to_models = {"models": models} if (models := model_links(node.class_type)) else {}
     return {
         **common, **title,
         "inputs": [
@@ -193,7 +199,7 @@ def _ui_node(node: Node, order: int, links: list[list]) -> dict[str, Any]:
             {"name": name, "type": kind, "links": [link[0] for link in links if link[1:3] == [node.number, index]]}
             for index, (name, kind) in enumerate(zip(node.schema["output_name"], node.schema["output"]))
         ],
-        "properties": {"Node name for S&R": node.class_type},
+        "properties": {"Node name for S&R": node.class_type, **links_to_models},
         "widgets_values": _widget_values(node),
     }
 

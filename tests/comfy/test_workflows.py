@@ -11,6 +11,7 @@ from PIL import Image
 
 from hunyuan_foley_core import media, small_model
 from hunyuan_foley_core.data import make_clip, write_clip
+from hunyuan_foley_core.download.released import MODELS
 from tests.videos import packets
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
@@ -18,9 +19,11 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 LENGTHS = {
     "video_to_foley": 4, "foley_fast": 4, "text_to_foley": 8, "foley_after_generator": 4, "foley_stock_ksampler": 4,
     "foley_long": 24, "foley_scenes": 24, "foley_timed_prompts": 8, "foley_layers": 4, "foley_retake": 4,
-    "foley_seamless_loop": 4, "foley_takes": 4, "foley_mixdown": 4,
+    "foley_seamless_loop": 4, "foley_takes": 4, "foley_mixdown": 4, "foley_released_weights": 4, "foley_extend": 7,
+    "foley_vary": 4, "foley_region_ksampler": 4,
 }
 NAMES = list(LENGTHS)
+RELEASED = "foley_released_weights"
 NOTES = {"MarkdownNote"}
 CONTROLS = {"fixed", "randomize", "increment", "decrement"}
 EXAMPLES = ("foley_example.mp4", "foley_scenes_example.mp4")
@@ -129,13 +132,16 @@ def notes(name: str) -> str:
     return "\n".join(node["widgets_values"][0] for node in read(f"{name}.json")["nodes"] if node["type"] in NOTES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_they_begin_with_the_small_model_and_say_what_it_is(name):
-    chosen = {
+def chosen_files(name: str) -> set[str]:
+    return {
         value for node in read(f"api/{name}.json").values() if node["class_type"].startswith("FoleyLoad")
-        for value in node["inputs"].values() if str(value).endswith(".safetensors")
+        for value in node["inputs"].values() if str(value).endswith((".safetensors", ".pth"))
     }
-    assert chosen == set(small_model.WEIGHTS)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != RELEASED])
+def test_they_begin_with_the_small_model_and_say_what_it_is(name):
+    assert chosen_files(name) == set(small_model.WEIGHTS)
     words = [small_model.TRANSFORMER, "small model that comes with this pack", "simple synthetic scenes", "not for real footage"]
     assert [word for word in words if word not in notes(name)] == []
 
@@ -147,6 +153,40 @@ def test_the_notes_tell_which_released_file_goes_where(name):
     places = ["tencent/HunyuanVideo-Foley", "google/siglip2-base-patch16-512", "laion/larger_clap_general"]
     others = ["GB", "choose them in the three loaders", "European Union", "United Kingdom", "South Korea"]
     assert [word for word in released + folders + places + others if word not in notes(name)] == []
+
+
+def links_to_models(name: str) -> list[dict]:
+    return [link for node in read(f"{name}.json")["nodes"] for link in node["properties"].get("models", [])]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loaders_link_to_the_released_files(name):
+    """ComfyUI names those that a widget chooses and that are not there; all must be what this pack downloads."""
+    links = {f"{link['directory']}/{link['name']}": link["url"] for link in links_to_models(name)}
+    known = {
+        f"{file.folder}/{file.saved_as}{Path(file.names[0]).suffix}":
+            f"https://huggingface.co/{file.repository}/resolve/main/{file.names[0]}"
+        for model in ("xxl", "xl") for file in MODELS[model] if file.what != "tokenizer"  # no list of models has it
+    }
+    assert links == known
+
+
+def test_one_workflow_chooses_the_released_files_all_of_them_linked():
+    assert chosen_files(RELEASED) == {path.partition("/")[2] for path in small_weights.FILES} - {"tokenizer.json"}
+    assert chosen_files(RELEASED) < {link["name"] for link in links_to_models(RELEASED)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_is(name):
+    workflow = read(f"{name}.json")
+    about = workflow["extra"]
+    first = min((node for node in workflow["nodes"] if node["type"] in NOTES), key=lambda node: node["pos"][1])
+    assert about["title"] == first["title"] and about["description"].endswith(".") and "foley" in about["tags"]
+
+
+def test_no_two_say_the_same():
+    for key in ("title", "description"):
+        assert len({read(f"{name}.json")["extra"][key] for name in NAMES}) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
