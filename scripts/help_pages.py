@@ -21,7 +21,8 @@ from node_locales import ENGLISH, LANGUAGES, Catalogue
 from node_schemas import Input, Node, Output
 
 PAGES = node_locales.ROOT / "web" / "docs"
-INPUTS, OUTPUTS, MISTAKES, MEANING = "Inputs", "Outputs", "Common mistakes", "What it is"
+INPUTS, OUTPUTS, MISTAKES = "Inputs", "Outputs", "Common mistakes"
+BREAK = "<br>"
 LARGEST_SEED = 2**64 - 1
 
 
@@ -80,34 +81,38 @@ def page(node: Node, known: Catalogue, about: str, mistakes: str) -> str:
     title = known.text(node.display_name)
     parts = [
         f"# {title}", known.text(node.description), f"![{title}]({node.id}/wired.png)", about,
-        *_section(INPUTS, ("Input", "Values", "Default", MEANING), [_input_row(i, known) for i in node.inputs], known),
-        *_section(OUTPUTS, ("Output", "Type", MEANING), [_output_row(o, known) for o in node.outputs], known),
+        *_section(INPUTS, "Input", [_input_row(part, known) for part in node.inputs], known),
+        *_section(OUTPUTS, "Output", [_output_row(part, known) for part in node.outputs], known),
         f"## {known.word(MISTAKES)}", mistakes,
     ]
     return "\n\n".join(parts).rstrip() + "\n"
 
 
-def _section(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], known: Catalogue) -> list[str]:
+def _section(title: str, first_column: str, rows: list[tuple[str, str]], known: Catalogue) -> list[str]:
+    """A table of two columns: the page shows it in a sidebar, where more would have to be scrolled."""
     if not rows:
         return []
-    lines = [tuple(map(known.word, columns)), ("---",) * len(columns), *rows]
+    lines = [(known.word(first_column), known.word("What it is")), ("---", "---"), *rows]
     return [f"## {known.word(title)}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
 
 
-def _input_row(input: Input, known: Catalogue) -> tuple[str, ...]:
-    optional = f" ({known.word('optional')})" if input.optional and not input.is_widget else ""
-    meaning = _cell(known.text(input.tooltip))
-    return _named(input.name, known) + optional, _values(input, known), _default(input, known), meaning
+def _input_row(input: Input, known: Catalogue) -> tuple[str, str]:
+    takes, default = _values(input, known), _default(input, known)
+    if input.optional and not input.is_widget:
+        takes = f"{takes} ({known.word('optional')})"
+    if default:
+        takes = known.word("{}; default {}").format(takes, default)
+    return _named(input.name, known), f"{takes}{BREAK}{_cell(known.text(input.tooltip))}"
 
 
-def _output_row(output: Output, known: Catalogue) -> tuple[str, ...]:
-    return _named(output.name, known), f"`{output.type}`", _cell(known.text(output.tooltip))
+def _output_row(output: Output, known: Catalogue) -> tuple[str, str]:
+    return _named(output.name, known), f"`{output.type}`{BREAK}{_cell(known.text(output.tooltip))}"
 
 
 def _named(name: str, known: Catalogue) -> str:
     """The id, and the name on the node if that is another."""
     translated = known.name(name)
-    return f"`{name}`" if translated in (name, "") else f"{translated} `{name}`"
+    return f"`{name}`" if translated in (name, "") else f"{translated}{BREAK}`{name}`"
 
 
 def _values(input: Input, known: Catalogue) -> str:
@@ -128,7 +133,7 @@ def _default(input: Input, known: Catalogue) -> str:
     if isinstance(value, bool):
         return known.word("on" if value else "off")
     if isinstance(value, str):
-        return "<br>".join(f"`{line}`" for line in value.splitlines())
+        return " / ".join(f"`{line}`" for line in value.splitlines())
     return number(value)
 
 

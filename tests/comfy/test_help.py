@@ -21,6 +21,7 @@ CODE, NUMBER = re.compile(r"`[^`]*`"), re.compile(r"\d+(?:\.\d+)?")
 FILES_AND_PATHS = re.compile(r"(?:\w+[./-])*\w+(?:_\w+|/\w+|\.(?:txt|json|pth|safetensors))(?:[./-]\w+)*", re.ASCII)
 # Five words of English in a row are a sentence that was left over, four are the command that installs PySceneDetect.
 ENGLISH_SENTENCE = re.compile(r"[A-Za-z']{2,}(?:,? [A-Za-z']{2,}){4,}")
+NUMBERS = re.compile(r"2\^64 - 1|-?\d[\d.]*(?:e-?\d+)?")
 QUOTED = re.compile("\u201c[^\u201d]*\u201d")
 
 
@@ -144,20 +145,22 @@ def test_tables_agree_with_the_schemas(described, nodes, language):
         rows = {CODE.findall(row[0])[0].strip("`"): row for row in table(page, known.word("Inputs"))}
         assert list(rows) == list(inputs)
         for name, (kind, settings) in inputs.items():
-            _, values, default, _ = rows[name]
+            takes, _, meaning = rows[name][1].partition("<br>")
+            assert meaning
+            default = settings.get("default")
             if "min" in settings:
-                assert [number(text) for text in bounds(values)] == [settings["min"], settings["max"]], (node.id, name)
-                assert number(default) == settings["default"], (node.id, name)
+                assert [number(text) for text in NUMBERS.findall(takes)] == [settings["min"], settings["max"], default], takes
             elif kind not in ("COMBO", "STRING", "BOOLEAN"):
-                assert values == f"`{kind}`"
-            elif isinstance(settings.get("default"), str) and not any("." in str(o) for o in settings.get("options", ())):
-                assert "".join(CODE.findall(default)).replace("``", "\n").strip("`") == settings["default"]
-        outputs = [row[1].strip("`") for row in table(page, known.word("Outputs"))]
+                assert CODE.findall(takes) == [f"`{kind}`"]
+            elif kind == "BOOLEAN":
+                assert takes.endswith(known.word("on" if default else "off"))
+            elif kind == "STRING":
+                assert "\n".join(text.strip("`") for text in CODE.findall(takes)) == (default or "")
+            elif default and "." not in default:
+                assert CODE.findall(takes)[-1] == f"`{default}`"
+                assert len(settings["options"]) > 8 or CODE.findall(takes)[:-1] == [f"`{o}`" for o in settings["options"]]
+        outputs = [CODE.findall(row[1])[0].strip("`") for row in table(page, known.word("Outputs"))]
         assert outputs == list(described[node.id]["output"])
-
-
-def bounds(text: str) -> list[str]:
-    return re.findall(r"2\^64 - 1|-?\d[\d.]*(?:e-?\d+)?", text)
 
 
 def number(text: str) -> float:
