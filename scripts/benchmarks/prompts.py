@@ -35,6 +35,7 @@ from hunyuan_foley_core.timing import latent_frames
 CLIPS, LESSONS, SECONDS = 16, 200, 2.0
 SETTINGS = Settings(steps=16, shift=5.0)
 GUIDANCE, WORDS_ONLY, AGAINST = (1.0, 2.0, 3.0, 4.5, 6.0, 8.0), (1.0, 2.0, 4.5, 8.0), (1.0, 2.0, 4.5, 8.0)
+WORDS = ("heard as named", "loudness, peak (dBFS)", "words only: heard as named")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 OTHERS = dict(zip(ADJECTIVES, [*list(ADJECTIVES)[1:], *list(ADJECTIVES)[:1]], strict=True))  # each material's stand-in
 
@@ -123,7 +124,7 @@ def tables(bench: Bench) -> Iterable[str]:
 
 
 def guidance_table(bench: Bench) -> Iterable[str]:
-    yield from head("guidance", "onset F1 (onsets for one event)", "heard as named", "loudness, peak (dBFS)", "words only: heard as named")
+    yield from head("guidance", "onset F1 (onsets for one event)", *WORDS)
     for scale in GUIDANCE:
         asked = Asked(guidance=scale)
         words = bench.share(replace(asked, seen=False), material) if scale in WORDS_ONLY else ""
@@ -141,7 +142,7 @@ def against_table(bench: Bench) -> Iterable[str]:
 
 
 def negative_table(bench: Bench) -> Iterable[str]:
-    yield from head("negative prompt", "onset F1", "heard as named", "loudness, peak (dBFS)", "words only: heard as named")
+    yield from head("negative prompt", "onset F1", *WORDS)
     ways = {
         f'"{DEFAULT_NEGATIVE_PROMPT}" (default)': lambda clip: DEFAULT_NEGATIVE_PROMPT,
         "empty": lambda clip: "",
