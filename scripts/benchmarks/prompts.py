@@ -206,8 +206,8 @@ def row(*cells: str) -> str:
 
 def put(text: str, page: Path) -> None:
     """Replaces what stands between the two marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
-    _, found, after = rest.partition(f"\n{END}")
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"{page} lacks the lines {BEGIN} and {END}.")
     partial = page.with_suffix(".partial")
