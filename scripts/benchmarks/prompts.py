@@ -32,7 +32,7 @@ from hunyuan_foley_core.networks import Networks
 from hunyuan_foley_core.pipeline import Settings, find_model_files
 from hunyuan_foley_core.timing import latent_frames
 
-CLIPS, LESSONS, SECONDS = 16, 200, 2.0
+CLIPS, LESSONS, SECONDS = 12, 200, 2.0
 SETTINGS = Settings(steps=16, shift=5.0)
 GUIDANCE, WORDS_ONLY, AGAINST = (1.0, 2.0, 3.0, 4.5, 6.0, 8.0), (1.0, 2.0, 4.5, 8.0), (1.0, 2.0, 4.5, 8.0)
 WORDS = ("heard as named", "loudness, peak (dBFS)", "words only: heard as named")
@@ -117,6 +117,7 @@ def main() -> None:
 
 
 def tables(bench: Bench) -> Iterable[str]:
+    yield from (f"{len(bench.clips)} clips, {sum(len(clip.events) for clip in bench.clips)} events:", "")
     yield from guidance_table(bench)
     yield from against_table(bench)
     yield from negative_table(bench)
@@ -211,7 +212,7 @@ def put(text: str, page: Path) -> None:
     if not found:
         raise SystemExit(f"{page} lacks the lines {BEGIN} and {END}.")
     partial = page.with_suffix(".partial")
-    partial.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    partial.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
     partial.replace(page)
 
 

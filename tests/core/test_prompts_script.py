@@ -36,7 +36,8 @@ def test_each_way_of_asking_is_made_once_and_told_apart(bench):
 def test_tables_are_of_one_width(bench, monkeypatch):
     for name in ("GUIDANCE", "WORDS_ONLY", "AGAINST"):
         monkeypatch.setattr(prompts, name, (1.0,))
-    tables = "\n".join(prompts.tables(bench)).split("\n\n")
+    said, *tables = "\n".join(prompts.tables(bench)).split("\n\n")
+    assert said.startswith("1 clips, ")
     assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
@@ -46,7 +47,7 @@ def test_tables_replace_those_of_the_page(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{prompts.BEGIN}\n{prompts.END}\nafter\n")
     prompts.put("| new |", page)
-    assert page.read_text() == f"before\n{prompts.BEGIN}\n| new |\n{prompts.END}\nafter\n"
+    assert page.read_text() == f"before\n{prompts.BEGIN}\n\n| new |\n\n{prompts.END}\nafter\n"
     prompts.put("| newer |", page)
     assert "| new |" not in page.read_text() and "| newer |" in page.read_text()
 
