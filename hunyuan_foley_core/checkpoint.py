@@ -121,7 +121,7 @@ def _read_safetensors(path: Path, wanted: Callable[[str], bool] | None) -> tuple
             tensors = {key: file.get_tensor(key) for key in file.keys() if wanted is None or wanted(key)}
             marks = quantization.marks_of(metadata, path.name)
             tensors |= {key: mark for key, mark in marks.items() if wanted is None or wanted(key)}
-            return tensors, _parse_config(metadata, path)
+            return tensors, parse_config(metadata, path)
     except (SafetensorError, OSError) as error:
         raise DamagedFileError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as safetensors: {error}.",
@@ -130,7 +130,8 @@ def _read_safetensors(path: Path, wanted: Callable[[str], bool] | None) -> tuple
         ) from error
 
 
-def _parse_config(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+def parse_config(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The model's own `config` in a safetensors header; empty where there is none."""
     text = metadata.get("config", "{}")
     try:
         config = json.loads(text)

@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import cli_data, cli_download, cli_edit, cli_evaluation, cli_folder, cli_media
+from . import cli_data, cli_doctor, cli_download, cli_edit, cli_evaluation, cli_folder, cli_media
 from .convert import CHOICES, convert
 from .errors import FoleyError
 from .media import packets
@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     for name, (add, _, what) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items():
         add(commands.add_parser(name, help=what))
     cli_download.add_download(commands.add_parser("download", help="fetch the released weights; lists them first"))
+    commands.add_parser("doctor", parents=[cli_doctor.parser()], add_help=False, help=cli_doctor.WHAT)
     _add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors, smaller if you like"))
     cli_data.add_world(commands.add_parser("world", help="write clips of the synthetic world to train on"))
     cli_data.add_prepare(commands.add_parser("prepare", help="turn clips into a cache to train from"))
@@ -76,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     packets.logger.setLevel(logging.ERROR)  # each command prints what its report says of the files
     args = parser().parse_args(argv)
     try:
+        if args.command == "doctor":
+            return cli_doctor.run(args)
         sys.stdout.write(f"{RUN[args.command](args)}\n")
     except FoleyError as error:
         sys.stderr.write(f"{error}\n")

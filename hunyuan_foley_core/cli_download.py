@@ -18,12 +18,13 @@ def add_download(command: argparse.ArgumentParser) -> None:
         "--to", type=Path, metavar="MODELS",
         help="ComfyUI's folder `models`, or any other; subfolders are made (default: that of the ComfyUI this package is in)",
     )
+    add("--only", nargs="+", choices=download.NETWORKS, default=(), help="bring the files of these networks alone")
     add("--accept-licence", action="store_true", help="you have read the licences that the list names and accept them")
 
 
 def run_download(args: argparse.Namespace) -> str:
     hub = download.Hub()
-    plan = download.make_plan(hub, args.model, places.model_folders(_models(args.to)))
+    plan = download.make_plan(hub, args.model, places.model_folders(_models(args.to)), args.only)
     sys.stdout.write(f"{plan.listing()}\n")
     sys.stdout.flush()
     if not (args.accept_licence or _asked()):

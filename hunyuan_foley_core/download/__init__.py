@@ -7,6 +7,6 @@ downloads do not all resume (2.4 begins anew after each stop), report progress o
 from .fetch import carry_out
 from .hub import Hub
 from .plan import Plan, in_gigabytes, make_plan
-from .released import MODELS
+from .released import MODELS, NETWORKS
 
-__all__ = ["MODELS", "Hub", "Plan", "carry_out", "in_gigabytes", "make_plan"]
+__all__ = ["MODELS", "NETWORKS", "Hub", "Plan", "carry_out", "in_gigabytes", "make_plan"]

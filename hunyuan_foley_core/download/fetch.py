@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ..errors import DownloadError
 from . import transfer
 from .hub import Hub
@@ -66,6 +64,8 @@ def _there(item: Item, progress: Progress) -> Path | None:
 @contextmanager
 def _alone(item: Item, progress: Progress) -> Iterator[None]:
     """While no other download brings this file; waits for one that does."""
+    from filelock import FileLock, Timeout  # here, because `doctor` runs where nothing is installed
+
     try:
         item.original.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(item.target.with_name(f".{item.target.name}.lock"))

@@ -104,17 +104,19 @@ def in_gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
 
 
-def make_plan(hub: Hub, model: str, folders: Mapping[str, Sequence[Path]]) -> Plan:
+def make_plan(hub: Hub, model: str, folders: Mapping[str, Sequence[Path]], only: Sequence[str] = ()) -> Plan:
     """Asks the hub what the files are, and this machine what of them it has; changes nothing.
 
     Args:
         model: one of `released.MODELS`.
         folders: for each folder of `models` the places that count as it; new files go to the first.
+        only: networks to bring, as `Released.what` names them; none: all.
 
     Raises:
         DownloadError: the hub cannot be asked or lacks a file, or a file of ours would take another's name.
     """
-    wanted, repositories = MODELS[model], {}
+    wanted = [released for released in MODELS[model] if not only or released.what in only]
+    repositories = {}
     for released in wanted:
         if released.repository not in repositories:
             names = tuple(name for one in wanted if one.repository == released.repository for name in one.names)

@@ -45,4 +45,5 @@ OTHERS = (
 XXL, XL = _transformer("hunyuanvideo_foley"), _transformer("hunyuanvideo_foley_xl")
 # No fp8 file is published by the model's makers: it is made here, of theirs.
 XXL_FP8 = Released("transformer", TENCENT, XXL.names, XXL.folder, f"hunyuanvideo_foley_{FP8}", FP8)
+NETWORKS = tuple(released.what for released in (XXL, *OTHERS))
 MODELS = {"xxl": (XXL, *OTHERS), "xl": (XL, *OTHERS), "xxl-fp8": (XXL_FP8, *OTHERS)}

@@ -144,6 +144,11 @@ def test_the_server_is_one_that_huggingface_hub_takes_for_the_hub(hub, server, t
         assert Path(path).read_bytes() == server.repositories[released.CLAP][name]
 
 
+def test_single_networks_can_be_asked_for(command, models):
+    assert command("--accept-licence", "--only", "vae", "tokenizer")[0] == 0
+    assert files(models) == {"vae/vae_128d_48k.pth", "text_encoders/tokenizer.json"}
+
+
 # What goes wrong on the way
 
 

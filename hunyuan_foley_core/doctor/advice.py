@@ -1,0 +1,86 @@
+"""What to do about the findings: for each, the exact command."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import places
+from ..errors import DamagedFileError, FoleyError, MissingFileError, MissingPackageError
+from . import machine
+from .machine import Machine
+from .model_files import ModelFile
+from .model_sets import ModelSet
+
+PYTHON = shlex.quote(sys.executable)
+PACK = shlex.quote(str(places.PACK))
+WEIGHTS_AGAIN = f"git -C {PACK} checkout weights" if (places.PACK / ".git").exists() else "Install this package again."
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A finding and its remedy.
+
+    Attributes:
+        must: whether something does not work without it; else it adds something.
+        link: the page on errors of this kind.
+    """
+
+    text: str
+    command: str
+    must: bool
+    link: str
+
+
+def on_software(found: Machine) -> list[Advice]:
+    advice = []
+    if machine.is_older(found.python_version, machine.OLDEST_PYTHON):
+        text = f"Python is {found.python_version}; {machine.OLDEST_PYTHON} or newer is needed."
+        advice.append(_must(text, "Start ComfyUI with a newer Python.", FoleyError))
+    missing = [package.name for package in found.needed if package.version is None]
+    if missing:
+        text = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; ComfyUI brings them."
+        advice.append(_must(text, f"{PYTHON} -m pip install {' '.join(missing)}", MissingPackageError))
+    if found.torch_error is not None:
+        text = f"torch is installed and cannot be imported: {found.torch_error}."
+        advice.append(_must(text, f"{PYTHON} -m pip install --force-reinstall torch", MissingPackageError))
+    if found.comfyui_version and machine.is_older(found.comfyui_version, machine.OLDEST_COMFYUI):
+        text = f"ComfyUI is {found.comfyui_version}; {machine.OLDEST_COMFYUI} or newer is needed."
+        advice.append(_must(text, f"git -C {shlex.quote(found.comfyui)} pull", MissingPackageError))
+    return [*advice, *(_on_extra(package.name) for package in found.extras if package.version is None)]
+
+
+def _on_extra(name: str) -> Advice:
+    purpose, install = machine.EXTRAS[name]
+    command = f"{PYTHON} -m pip install {install}"
+    return Advice(f"{name} is not installed; it is for {purpose}.", command, False, MissingPackageError.link())
+
+
+def on_models(files: list[ModelFile], sets: list[ModelSet], target: Path) -> list[Advice]:
+    """Args: target: the folder `models` that a download goes to."""
+    advice = []
+    for file in files:
+        if file.problem is not None:
+            again = f"rm {shlex.quote(file.path)} && {_download(target, [file.network] if file.network else [])}"
+            command = WEIGHTS_AGAIN if file.is_small else again
+            advice.append(Advice(f"{file.path}: {file.problem}", command, True, file.link or DamagedFileError.link()))
+    damaged = {file.network for file in files if file.problem is not None}
+    for one in sets:
+        missing = [network for network in one.missing if network not in damaged]
+        if missing:
+            command = WEIGHTS_AGAIN if one.is_small else _download(target, missing)
+            advice.append(_must(f"For {one.name} there is no file of: {', '.join(missing)}.", command, MissingFileError))
+    if all(one.is_small for one in sets):
+        text = "The released weights are not here; the small model is not made for real footage."
+        advice.append(Advice(text, _download(target, []), not sets, MissingFileError.link()))
+    return advice
+
+
+def _must(text: str, command: str, kind: type[FoleyError]) -> Advice:
+    return Advice(text, command, True, kind.link())
+
+
+def _download(target: Path, only: list[str]) -> str:
+    """A command line that works wherever it is typed."""
+    words = ["download", "--model", "xxl", "--to", str(target.absolute()), *(["--only", *only] if only else [])]
+    return f"cd {PACK} && {PYTHON} -m hunyuan_foley_core {shlex.join(words)}"
