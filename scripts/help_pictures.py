@@ -57,7 +57,7 @@ SCALE = 1.5  # of the picture to the lengths below, in points
 WIDE, NARROW, BETWEEN, EDGE = 236, 132, 34, 10
 ROW, TITLE, PADDING, GAP, RADIUS, DOT = 20, 24, 5, 12, 6, 4
 TEXT_SIZE, TITLE_SIZE = 11, 12
-LONGEST = 25  # letters of a value
+ROOM = 36  # letters of a widget, name and value together
 SMALL_MODEL = "foley_tiny"
 COLOURS = 48
 BACKGROUND, BODY, HEAD, FIELD = "#1b1b1f", "#38383d", "#2c2c31", "#222226"
@@ -231,7 +231,8 @@ def _shown(input: Input) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     text = f"{value:.10g}" if isinstance(value, float) else str(value).partition("\n")[0]
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    room = ROOM - len(input.name)
+    return text if len(text) <= room else f"{text[: room - 3]}..."
 
 
 def _output_of(socket: Input) -> str:
