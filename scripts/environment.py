@@ -196,11 +196,24 @@ def _unpack_package(package: str, inside: str, folder: Path, python: Path, now: 
     _remove(downloads, partial)
 
 
+def pip_for(python: Path) -> list[str]:
+    """The command for `python`'s pip, or else for another's at work on it: on Debian a virtual environment has none.
+
+    Raises:
+        SetupError: there is no pip.
+    """
+    if not _missing_modules(python, ["pip"]):
+        return [str(python), "-m", "pip"]
+    # Of the two the second is what the running interpreter's virtual environment was made from, if it is one.
+    others = sys.executable, sys._base_executable
+    for other in others:
+        if not _missing_modules(Path(other), ["pip"]):
+            return [other, "-m", "pip", "--python", str(python)]
+    raise SetupError(f"Neither {' nor '.join(others)} has pip. On Debian or Ubuntu: apt-get install python3-pip.")
+
+
 def _pip(arguments: list[str], python: Path, now: Step) -> None:
-    """Runs pip for `python`, with its own pip or else with that of the running interpreter."""
-    pip = [sys.executable, "-m", "pip", "--python"] if _missing_modules(python, ["pip"]) else None
-    command = [*pip, str(python)] if pip else [str(python), "-m", "pip"]
-    _run([*command, *arguments, "--progress-bar", "off"], now)
+    _run([*pip_for(python), *arguments, "--progress-bar", "off"], now)
 
 
 def _run(command: list[str], now: Step) -> None:

@@ -4,7 +4,6 @@ Each environment below holds versions that requirement lists of widely used kind
 but of the form such lists have. pip itself is asked what it would do, without a network: it fails if it wanted anything.
 """
 
-import importlib.util
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import environment
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,6 @@ PINS = {
     "speech": {"torch": "2.3.1+cu121", "torchaudio": "2.3.1", "tokenizers": "0.19.1", "numpy": "1.26.4"},
 }
 NAME = re.compile(r"[A-Za-z0-9_-]+")
-PIP = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3")]  # Debian's venv has none
 
 
 def requirements() -> list[str]:
@@ -42,17 +41,16 @@ def requirements() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory, require):
-    """A Python with nothing installed, and pip to look at it from outside."""
-    require(PIP[0], "pip")
+def bare(tmp_path_factory) -> Path:
+    """A Python with nothing installed; pip looks at it from outside."""
     folder = tmp_path_factory.mktemp("python")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder)], check=True)
     return folder
 
 
-def install(environment: Path, versions: dict[str, str]) -> None:
+def install(bare: Path, versions: dict[str, str]) -> None:
     """Leaves the traces of these packages that pip goes by, and no others."""
-    (site,) = environment.glob("lib/python*/site-packages")
+    (site,) = bare.glob("lib/python*/site-packages")
     for folder in site.glob("*.dist-info"):
         shutil.rmtree(folder)
     for name, version in versions.items():
@@ -63,23 +61,23 @@ def install(environment: Path, versions: dict[str, str]) -> None:
         (folder / "RECORD").touch()
 
 
-def would_change(environment: Path, wanted: list[str]) -> tuple[bool, str]:
-    pip = [*PIP, "--python", str(environment / "bin" / "python"), "--disable-pip-version-check", "install"]
-    asked = subprocess.run([*pip, "--dry-run", "--no-index", *wanted], capture_output=True, text=True, check=False)
+def would_change(bare: Path, wanted: list[str]) -> tuple[bool, str]:
+    pip = [*environment.pip_for(bare / "bin" / "python"), "--disable-pip-version-check", "install", "--dry-run", "--no-index"]
+    asked = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
     return bool(asked.returncode) or "Would install" in asked.stdout, asked.stdout + asked.stderr
 
 
 @pytest.mark.parametrize("others", PINS)
-def test_nothing_installed_changes(environment, others):
-    install(environment, {**COMFYUI, **PINS[others]})
-    changed, output = would_change(environment, requirements())
+def test_nothing_installed_changes(bare, others):
+    install(bare, {**COMFYUI, **PINS[others]})
+    changed, output = would_change(bare, requirements())
     assert not changed, output
 
 
-def test_a_change_would_be_noticed(environment):
-    install(environment, {**COMFYUI, "numpy": "1.26.4"})
-    assert would_change(environment, ["numpy>=2"])[0]
-    assert would_change(environment, ["not-there"])[0]
+def test_a_change_would_be_noticed(bare):
+    install(bare, {**COMFYUI, "numpy": "1.26.4"})
+    assert would_change(bare, ["numpy>=2"])[0]
+    assert would_change(bare, ["not-there"])[0]
 
 
 def test_no_requirement_has_a_version():
