@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OWN_PROCESS = {"cli.py", "__main__.py"}  # the command line's process is its own
+# The command line's process is its own. Training's loop hears Ctrl-C in the main thread and puts back the handlers it found.
+ALLOWED = {"cli.py": {"logging.basicConfig"}, "loop.py": {"signal.signal"}}
 CALLS = {
     "torch.set_default_dtype", "torch.set_default_device", "torch.set_default_tensor_type", "torch.set_num_threads",
     "torch.set_num_interop_threads", "torch.use_deterministic_algorithms", "torch.set_float32_matmul_precision",
@@ -33,7 +34,7 @@ FILES = sorted(path for top in ("nodes", "hunyuan_foley_core") for path in (ROOT
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_shared_is_set(path):
-    assert path.name in OWN_PROCESS or broken(path.read_text(encoding="utf-8")) == []
+    assert set(broken(path.read_text(encoding="utf-8"))) <= ALLOWED.get(path.name, set())
 
 
 @pytest.mark.parametrize("code", [
