@@ -1,6 +1,5 @@
 """Carrying out a plan, one file after the other."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import DownloadError
+from ..errors import DownloadError, WrongHashError
 from . import transfer
 from .hub import Hub
 from .plan import Item, Plan, converted
@@ -89,11 +88,16 @@ def _fetched(item: Item, hub: Hub, progress: Progress, pause: transfer.Pause) ->
     file, name = item.file, item.file.name
     if file.cached is not None and transfer.is_same(file.cached, file, _checking(item, progress)):
         transfer.copy_of_cached(file, item.part)
+    elif hub.offline:
+        raise WrongHashError(
+            f"{file.cached} has another hash than the {file.digest[:12]}... that the hub named.",
+            "Expected the very file of the hub.", "Unset HF_HUB_OFFLINE, so that it can be fetched again.",
+        )
     else:
         advance = lambda done, total: progress(f"downloading {name}", done, total)  # noqa: E731
         transfer.download(file, hub.headers(), item.part, advance, pause)
         transfer.check(item.part, file, _checking(item, progress))
-    os.replace(item.part, item.original)
+    transfer.settle(item.part, item.original)
     return item.original
 
 

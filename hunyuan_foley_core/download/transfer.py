@@ -133,6 +133,16 @@ def check(part: Path, file: HubFile, advance: Advance) -> None:
         )
 
 
+def settle(part: Path, target: Path) -> None:
+    """Gives a whole file its name, once the disk has it: a power cut must not leave the name without the bytes."""
+    try:
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+
+
 def copy_of_cached(file: HubFile, part: Path) -> None:
     """The file of the cache under the name of a download: the same bytes on the same disk, else a copy."""
     part.unlink(missing_ok=True)

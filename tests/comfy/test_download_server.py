@@ -1,5 +1,8 @@
 """Foley Download Models in a real server, with a hub on this machine."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,11 @@ def test_a_download_shows_its_progress_and_can_be_cancelled_and_taken_up(server,
     assert (models / XL).read_bytes() == hub.repositories["tencent/HunyuanVideo-Foley"][Path(XL).name]
     assert arrived == 3_000_000 or hub.ranges[-1] == f"bytes={arrived}-"
     assert Path(XL).name in server.object_info("FoleyLoadModel")["FoleyLoadModel"]["input"]["required"]["model_name"][1]["options"]
+
+
+def test_doctor_finds_the_comfyui_that_the_pack_is_in(base):
+    command = [sys.executable, "-m", "hunyuan_foley_core", "doctor", "--json"]
+    done = subprocess.run(command, cwd=base / "custom_nodes" / "foley", capture_output=True, text=True)
+    said = json.loads(done.stdout)
+    assert done.returncode == 0 and said["machine"]["comfyui"] == str(base)
+    assert {one["name"]: one["missing"] for one in said["sets"]} == {"hunyuanvideo_foley.pth": [], "the small model": []}

@@ -82,6 +82,11 @@ def test_without_the_released_weights_the_small_model_is_enough(comfyui):
     assert not runs["video_to_foley"].missing and "the small model" in runs["text_to_foley"].runs_with
 
 
+def test_the_comfyui_around_the_package_is_known():
+    assert places.comfyui_around(Path("/x/custom_nodes/foley")) == Path("/x")
+    assert places.comfyui_around(Path("/x/foley")) is None
+
+
 def test_a_complete_machine_is_well(complete):
     report = doctor.examine(comfyui=complete)
     assert report.is_well and report.machine.comfyui_version == "0.3.75"

@@ -394,6 +394,15 @@ def test_offline_only_the_cache_counts(hub, server, models, tmp_path):
     assert files(models) == set(PLACES) and not server.asked
 
 
+def test_offline_a_damaged_cache_is_said(hub, server, models, tmp_path):
+    hub.offline = True
+    for repository, name in PLACES.values():
+        cache(server, tmp_path / "cache", repository, name).write_bytes(b"\0" * len(server.repositories[repository][name]))
+    with pytest.raises(WrongHashError, match="Unset HF_HUB_OFFLINE"):
+        bring(hub, models)
+    assert not files(models) - {"diffusion_models/.hunyuanvideo_foley.pth.lock"}
+
+
 # fp8
 
 
