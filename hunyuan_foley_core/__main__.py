@@ -1,5 +1,12 @@
 import sys
 
+if not __package__:  # started by its path: ComfyUI's portable Python for Windows does not look into the current folder
+    import runpy
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    runpy.run_module("hunyuan_foley_core", run_name="__main__", alter_sys=True)  # ends the process
+
 if sys.argv[1:2] == ["doctor"]:
     from .cli_doctor import main
 
