@@ -1,6 +1,8 @@
 """What to do about the findings: for each, the exact command."""
 
+import os
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,7 @@ from .machine import Machine
 from .model_files import ModelFile
 from .model_sets import ModelSet
 
-PYTHON = shlex.quote(sys.executable)
-PACK = shlex.quote(str(places.PACK))
-WEIGHTS_AGAIN = f"git -C {PACK} checkout weights" if (places.PACK / ".git").exists() else "Install this package again."
+WINDOWS = os.name == "nt"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,14 @@ class Advice:
     link: str
 
 
+def _quoted(text: object) -> str:
+    return subprocess.list2cmdline([str(text)]) if WINDOWS else shlex.quote(str(text))
+
+
+def _pip(*words: str) -> str:
+    return f"{_quoted(sys.executable)} -m pip install {' '.join(words)}"
+
+
 def on_software(found: Machine) -> list[Advice]:
     advice = []
     if machine.is_older(found.python_version, machine.OLDEST_PYTHON):
@@ -40,20 +48,19 @@ def on_software(found: Machine) -> list[Advice]:
     missing = [package.name for package in found.needed if package.version is None]
     if missing:
         text = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; ComfyUI brings them."
-        advice.append(_must(text, f"{PYTHON} -m pip install {' '.join(missing)}", MissingPackageError))
+        advice.append(_must(text, _pip(*missing), MissingPackageError))
     if found.torch_error is not None:
-        text = f"torch is installed and cannot be imported: {found.torch_error}."
-        advice.append(_must(text, f"{PYTHON} -m pip install --force-reinstall torch", MissingPackageError))
+        text = f"torch is installed and does not work: {found.torch_error}."
+        advice.append(_must(text, _pip("--force-reinstall", "torch"), MissingPackageError))
     if found.comfyui_version and machine.is_older(found.comfyui_version, machine.OLDEST_COMFYUI):
         text = f"ComfyUI is {found.comfyui_version}; {machine.OLDEST_COMFYUI} or newer is needed."
-        advice.append(_must(text, f"git -C {shlex.quote(found.comfyui)} pull", MissingPackageError))
+        advice.append(_must(text, f"git -C {_quoted(found.comfyui)} pull", MissingPackageError))
     return [*advice, *(_on_extra(package.name) for package in found.extras if package.version is None)]
 
 
 def _on_extra(name: str) -> Advice:
     purpose, install = machine.EXTRAS[name]
-    command = f"{PYTHON} -m pip install {install}"
-    return Advice(f"{name} is not installed; it is for {purpose}.", command, False, MissingPackageError.link())
+    return Advice(f"{name} is not installed; it is for {purpose}.", _pip(install), False, MissingPackageError.link())
 
 
 def on_models(files: list[ModelFile], sets: list[ModelSet], target: Path) -> list[Advice]:
@@ -61,14 +68,15 @@ def on_models(files: list[ModelFile], sets: list[ModelSet], target: Path) -> lis
     advice = []
     for file in files:
         if file.problem is not None:
-            again = f"rm {shlex.quote(file.path)} && {_download(target, [file.network] if file.network else [])}"
-            command = WEIGHTS_AGAIN if file.is_small else again
+            remove = f"{'del' if WINDOWS else 'rm'} {_quoted(file.path)}"
+            again = f"{remove} && {_download(target, [file.network] if file.network else [])}"
+            command = _weights_again() if file.is_small else again
             advice.append(Advice(f"{file.path}: {file.problem}", command, True, file.link or DamagedFileError.link()))
     damaged = {file.network for file in files if file.problem is not None}
     for one in sets:
         missing = [network for network in one.missing if network not in damaged]
         if missing:
-            command = WEIGHTS_AGAIN if one.is_small else _download(target, missing)
+            command = _weights_again() if one.is_small else _download(target, missing)
             advice.append(_must(f"For {one.name} there is no file of: {', '.join(missing)}.", command, MissingFileError))
     if all(one.is_small for one in sets):
         text = "The released weights are not here; the small model is not made for real footage."
@@ -80,7 +88,12 @@ def _must(text: str, command: str, kind: type[FoleyError]) -> Advice:
     return Advice(text, command, True, kind.link())
 
 
+def _weights_again() -> str:
+    return f"git -C {_quoted(places.PACK)} checkout weights" if (places.PACK / ".git").exists() else "Install this package again."
+
+
 def _download(target: Path, only: list[str]) -> str:
     """A command line that works wherever it is typed."""
-    words = ["download", "--model", "xxl", "--to", str(target.absolute()), *(["--only", *only] if only else [])]
-    return f"cd {PACK} && {PYTHON} -m hunyuan_foley_core {shlex.join(words)}"
+    words = ["download", "--model", "xxl", "--to", target.absolute(), *(["--only", *only] if only else [])]
+    change = "cd /d" if WINDOWS else "cd"
+    return f"{change} {_quoted(places.PACK)} && {_quoted(sys.executable)} -m hunyuan_foley_core {' '.join(map(_quoted, words))}"

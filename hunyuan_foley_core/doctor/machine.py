@@ -46,7 +46,7 @@ class Machine:
     """Versions and places of everything that takes part.
 
     Attributes:
-        torch_error: why torch cannot be imported, None if it can or is not installed.
+        torch_error: why torch cannot be used, None if it can or is not installed.
     """
 
     pack: str
@@ -105,13 +105,14 @@ def _devices(has_torch: bool) -> tuple[list[Device], str | None]:
         return [processor], None
     try:
         import torch
-    except (ImportError, OSError) as error:  # a library of CUDA that is missing, or built for another system
+
+        gpus = [
+            Device(f"cuda:{index}, {torch.cuda.get_device_name(index)}", *reversed(torch.cuda.mem_get_info(index)))
+            for index in range(torch.cuda.device_count())
+        ]
+        apple = [Device("mps", *_memory())] if torch.backends.mps.is_available() else []
+    except (ImportError, OSError, RuntimeError) as error:  # a library that is missing, or a driver of another version
         return [processor], str(error)
-    gpus = [
-        Device(f"cuda:{index}, {torch.cuda.get_device_name(index)}", *reversed(torch.cuda.mem_get_info(index)))
-        for index in range(torch.cuda.device_count())
-    ]
-    apple = [Device("mps", *_memory())] if torch.backends.mps.is_available() else []
     return [*gpus, *apple, processor], None
 
 

@@ -1,6 +1,7 @@
 """Which networks lie in which files, told from keys, shapes and types alone: weights are not read."""
 
 import json
+import os
 import pickle
 import zipfile
 from collections import Counter
@@ -60,7 +61,7 @@ def _extra_paths(comfyui: Path | None) -> Iterator[Path]:
         import yaml
     except ModuleNotFoundError:  # it comes with ComfyUI
         return
-    for section in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).values():
+    for section in filter(None, (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).values()):
         base = Path(file.parent, section.get("base_path") or "").expanduser()
         for name, others in places.MODEL_FOLDERS.items():
             for key in (name, *others):
@@ -69,8 +70,14 @@ def _extra_paths(comfyui: Path | None) -> Iterator[Path]:
 
 def find(folders: Iterable[Path]) -> list[ModelFile]:
     """Files of ours in the folders and those below; others are not mentioned. Needs torch."""
-    paths = dict.fromkeys(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+    paths = dict.fromkeys(path for folder in folders for path in sorted(_files(folder)))
     return [found for path in paths if not path.name.startswith(".") and (found := identify(path)) is not None]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Through links, too, as ComfyUI lists them."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(place, name) for name in names)
 
 
 def identify(path: Path) -> ModelFile | None:
@@ -126,9 +133,13 @@ def _safetensors_keys(path: Path) -> dict[str, dict]:
 
 
 def _words(pickled: bytes) -> Iterator[str]:
-    """Every text in a pickle; nothing of it is run."""
+    """Every text in a pickle that holds a network of ours; nothing of it is run."""
     import pickletools
 
+    from .. import checkpoint
+
+    if not any(component.anchor.encode() in pickled for component in checkpoint.COMPONENTS):
+        return  # at once: going through the instructions takes a second for each megabyte
     try:
         yield from (value for _, value, _ in pickletools.genops(pickled) if isinstance(value, str))
     except (ValueError, pickle.UnpicklingError):  # a damaged one; what came before is known

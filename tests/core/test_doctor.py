@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from hunyuan_foley_core import cli, cli_doctor, doctor, places, small_model
 from hunyuan_foley_core.convert import convert
-from hunyuan_foley_core.doctor import machine
+from hunyuan_foley_core.doctor import advice, machine
 from hunyuan_foley_core.errors import PAGE
 from scripts import small_weights
 
@@ -115,6 +115,14 @@ def test_half_installed_each_fault_has_its_command(complete, capsys):
     assert cli_doctor.main(["--comfyui", str(complete)]) == 1
     text = capsys.readouterr().out
     assert "What has to be done" in text and f"rm {cut} && {again}" in text
+
+
+def test_commands_are_those_of_the_system(complete, monkeypatch):
+    (complete / VAE).write_bytes(b"cut")
+    monkeypatch.setattr(advice, "WINDOWS", True)
+    monkeypatch.setattr(places, "PACK", Path("C:/Comfy UI/custom_nodes/foley"))
+    command = must(doctor.examine(comfyui=complete))[0].command
+    assert command.startswith(f"del {complete / VAE} && cd /d \"C:/Comfy UI/custom_nodes/foley\" && {sys.executable} -m ")
 
 
 def test_only_a_few_files_of_a_model_are_a_model_that_is_incomplete(comfyui, weights):
