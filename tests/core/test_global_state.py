@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The process of the command line is its own. Training's loop hears Ctrl-C in the main thread and puts back the handlers it found.
+# The command line's process is its own. Training's loop hears Ctrl-C and puts back the handlers that it found.
 ALLOWED = {"cli.py": {"logging.basicConfig"}, "__main__.py": {"sys.path[0]"}, "loop.py": {"signal.signal"}}
 CALLS = {
     "torch.set_default_dtype", "torch.set_default_device", "torch.set_default_tensor_type", "torch.set_num_threads",
