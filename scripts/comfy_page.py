@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,12 @@ class ComfyPage:
         dialog.wait_for()
         return dialog
 
-    def choose_template(self, pack: str, name: str) -> None:
-        """Opens a template with the mouse: template browser, pack, then the template's card with its picture."""
+    def choose_template(self, pack: str, name: str, keep: Callable[[str], Any] = lambda name: None) -> None:
+        """Opens a template with the mouse: template browser, pack, then the template's card with its picture.
+
+        Args:
+            keep: called when the cards are there, to take a picture of them.
+        """
         dialog = self.browse_templates()
         dialog.get_by_text(pack, exact=True).click()
         card = dialog.get_by_text(name, exact=True)
@@ -85,6 +89,7 @@ class ComfyPage:
             "name => [...document.images].some(image => image.alt === name && image.naturalWidth)",
             arg=name,
         )
+        keep("1_templates")
         card.click()
         self._await_nodes()
 
@@ -162,11 +167,17 @@ class ComfyPage:
         Returns:
             `execution_success`, `execution_error` or `execution_interrupted`; of a refused graph, its errors as JSON.
         """
+        self.press_run()
+        return self.end_of_run(timeout)
+
+    def press_run(self) -> None:
         self.page.evaluate(
             "() => { window.ended = null; for (const end of ['success', 'error', 'interrupted'])"
             " app.api.addEventListener(`execution_${end}`, event => window.ended = event.type, { once: true }) }"
         )
         self.page.get_by_role("button", name="Run", exact=True).first.click()
+
+    def end_of_run(self, timeout: float = 300.0) -> str:
         # A refused graph never starts: the page lists the errors by node instead.
         self.page.wait_for_function(
             "window.ended || Object.keys(app.lastNodeErrors ?? {}).length", timeout=timeout * SECONDS
@@ -203,7 +214,8 @@ class ComfyPage:
         self._show([math.ceil(length) + 2 * VIEW_MARGIN for length in extent[2:]], 1.0, extent)
 
     def _show(self, size: Sequence[int], scale: float, extent: list[float]) -> None:
-        self.page.set_viewport_size(dict(zip(("width", "height"), size)))
+        width, height = size
+        self.page.set_viewport_size({"width": width, "height": height})
         self.page.wait_for_function(page_scripts.CANVAS_FILLS_WINDOW)
         self.page.evaluate(page_scripts.CENTRE_VIEW, [scale, extent])
         self.page.evaluate(page_scripts.DRAWN)

@@ -42,7 +42,8 @@ def foley_vary(sheet: Sheet) -> Sheet:
 
 
 @about(
-    "A region anew, with the stock KSampler", "A mask over time lets ComfyUI's own KSampler make only a region of a sound anew.",
+    "A region anew, with the stock KSampler",
+    "A mask over time lets ComfyUI's own KSampler make only a region of a sound anew.",
     "video to audio", "foley", "inpainting", "KSampler",
 )
 def foley_region_ksampler(sheet: Sheet) -> Sheet:

@@ -10,7 +10,7 @@ from tests.videos import make_video
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-HEARD = ["video_to_foley", "text_to_foley", "foley_after_generator", "foley_stock_ksampler"]
+HEARD = ["text_to_foley", "foley_after_generator"]  # test_browser_session runs video_to_foley, test_workflows all
 PACK = "foley"
 SECONDS = 1.2
 VIDEOS = ("foley_example.mp4", "foley_scenes_example.mp4")
@@ -116,16 +116,15 @@ def test_the_reading_check_sees_what_cannot_be_read(page):
     page.load(broken)
     found = "\n".join(page.unreadable())
     assert "in a box of" in found and notes[0]["widgets_values"][0][3:20] in found
-    assert "cut: a_file_with_a_name" in found
+    assert "cut: " in found  # of the loader's widget the name is left out first, then the end of the value
     assert "a hammer hits a block" in found
 
 
-def test_a_run_that_fails_is_seen_to_fail(page, server):
+def test_a_run_that_fails_is_seen_to_fail(one_page):
     workflow = read("video_to_foley.json")
     next(node for node in workflow["nodes"] if node["type"] == "LoadVideo")["widgets_values"] = ["missing.mp4"]
-    page.load(workflow)
-    assert page.run() != "execution_success"
-    page.close_dialogs()
+    one_page.load(workflow)
+    assert one_page.run() != "execution_success"
 
 
 def restricted(converted: dict, shipped: dict) -> dict:
