@@ -93,7 +93,6 @@ def _weights_again() -> str:
 
 
 def _download(target: Path, only: list[str]) -> str:
-    """A command line that works wherever it is typed."""
+    """A command line that works wherever it is typed: by its path, the portable Python of Windows finds this package, too."""
     words = ["download", "--model", "xxl", "--to", target.absolute(), *(["--only", *only] if only else [])]
-    change = "cd /d" if WINDOWS else "cd"
-    return f"{change} {_quoted(places.PACK)} && {_quoted(sys.executable)} -m hunyuan_foley_core {' '.join(map(_quoted, words))}"
+    return " ".join(map(_quoted, (sys.executable, places.PACK / "hunyuan_foley_core", *words)))

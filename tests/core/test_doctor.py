@@ -76,7 +76,7 @@ def test_without_the_released_weights_the_small_model_is_enough(comfyui):
     assert {Path(path).name for path in report.sets[0].files.values()} == {*small_model.WEIGHTS, small_model.TOKENIZER}
     (advice,) = [advice for advice in report.advice if "released weights" in advice.text]
     assert advice.command == (
-        f"cd {places.PACK} && {sys.executable} -m hunyuan_foley_core download --model xxl --to {comfyui / 'models'}"
+        f"{sys.executable} {places.PACK / 'hunyuan_foley_core'} download --model xxl --to {comfyui / 'models'}"
     )
     runs = {one.name: one for one in report.workflows}
     assert not runs["video_to_foley"].missing and "the small model" in runs["text_to_foley"].runs_with
@@ -104,7 +104,7 @@ def test_half_installed_each_fault_has_its_command(complete, capsys):
     clip.write_bytes(clip.read_bytes()[:-1])
     (complete / "models" / small_weights.SYNCHFORMER).unlink()
     report = doctor.examine(comfyui=complete)
-    again = f"cd {places.PACK} && {sys.executable} -m hunyuan_foley_core download --model xxl --to {complete / 'models'}"
+    again = f"{sys.executable} {places.PACK / 'hunyuan_foley_core'} download --model xxl --to {complete / 'models'}"
     assert [(advice.command, advice.link) for advice in must(report)] == [
         (f"git -C {complete} pull", f"{PAGE}#missing-package"),
         (f"rm {cut} && {again} --only vae", f"{PAGE}#damaged-file"),
@@ -122,7 +122,8 @@ def test_commands_are_those_of_the_system(complete, monkeypatch):
     monkeypatch.setattr(advice, "WINDOWS", True)
     monkeypatch.setattr(places, "PACK", Path("C:/Comfy UI/custom_nodes/foley"))
     command = must(doctor.examine(comfyui=complete))[0].command
-    assert command.startswith(f"del {complete / VAE} && cd /d \"C:/Comfy UI/custom_nodes/foley\" && {sys.executable} -m ")
+    package = '"C:/Comfy UI/custom_nodes/foley/hunyuan_foley_core"'
+    assert command.startswith(f"del {complete / VAE} && {sys.executable} {package} download ")
 
 
 def test_only_a_few_files_of_a_model_are_a_model_that_is_incomplete(comfyui, weights):
