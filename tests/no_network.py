@@ -1,4 +1,4 @@
-"""Runs the command line where no socket can be made: `python -m tests.no_network generate ...`.
+"""Runs command lines where no socket can be made: `python -m tests.no_network generate ... + doctor + ...`.
 
 Python's own sockets end the process with a stack trace. On Linux the kernel ends it at any other, of whatever library, but
 for those within this machine (AF_UNIX), by which the C library asks who the user is.
@@ -49,7 +49,8 @@ def _forbid_in_kernel(architecture: int, call: int) -> None:
     ]
     instructions = (_Instruction * len(steps))(*(_Instruction(*step) for step in steps))
     libc = ctypes.CDLL(None, use_errno=True)
-    for arguments in ((NO_NEW_PRIVILEGES, 1, 0, 0, 0), (SECCOMP, FILTER, ctypes.byref(_Program(len(steps), instructions)), 0, 0)):
+    program = ctypes.byref(_Program(len(steps), instructions))
+    for arguments in ((NO_NEW_PRIVILEGES, 1, 0, 0, 0), (SECCOMP, FILTER, program, 0, 0)):
         if libc.prctl(*arguments):
             raise OSError(ctypes.get_errno(), "The kernel takes no filter.")
 
@@ -58,4 +59,7 @@ if __name__ == "__main__":
     forbid()
     from hunyuan_foley_core.cli import main
 
-    sys.exit(main(sys.argv[1:]))
+    lines = [[]]
+    for word in sys.argv[1:]:
+        lines.append([]) if word == "+" else lines[-1].append(word)
+    sys.exit(max(map(main, lines)))

@@ -143,13 +143,15 @@ class RunsCode:
 
 def test_files_of_other_packs_are_left_alone_and_nothing_is_run(complete, capsys):
     models = complete / "models"
-    save_file({"decoder.conv_in.weight": torch.zeros(1), "post_quant_conv.weight": torch.zeros(1)}, models / "vae/image.safetensors")
-    save_file({"bert.embeddings.word_embeddings.weight": torch.zeros(3, 2)}, models / "text_encoders/bert.safetensors")
-    torch.save({"x": RunsCode(), "bert.embeddings.word_embeddings.weight": torch.zeros(2)}, models / "text_encoders/code.pt")
+    image, words = ("decoder.conv_in.weight", "post_quant_conv.weight"), "bert.embeddings.word_embeddings.weight"
+    save_file({key: torch.zeros(1) for key in image}, models / "vae/image.safetensors")
+    save_file({words: torch.zeros(3, 2)}, models / "text_encoders/bert.safetensors")
+    torch.save({"x": RunsCode(), words: torch.zeros(2)}, models / "text_encoders/code.pt")
     (models / "vae/page.ckpt").write_text("<html>")
     (models / "vae/legacy.pt").write_bytes(pickle.dumps(RunsCode()))
     report = doctor.examine(comfyui=complete)
-    assert report.is_well and not any(found(report, name) for name in ("image.safetensors", "bert.safetensors", "code.pt", "page.ckpt"))
+    others = ("image.safetensors", "bert.safetensors", "code.pt", "page.ckpt", "legacy.pt")
+    assert report.is_well and not any(found(report, name) for name in others)
     assert "code ran" not in capsys.readouterr().out
 
 
@@ -176,7 +178,8 @@ def test_scaled_fp8_is_known(complete):
     target = complete / "models/diffusion_models/other.safetensors"
     convert(complete / TRANSFORMER, target, "fp8_e4m3fn_scaled")
     report = doctor.examine(comfyui=complete)
-    assert found(report, target.name).what.endswith(", float8_e4m3fn and bfloat16") and found(report, target.name).problem is None
+    file = found(report, target.name)
+    assert file.what.endswith(", float8_e4m3fn and bfloat16") and file.problem is None
     assert [one.name for one in report.sets] == ["hunyuanvideo_foley.pth", "other.safetensors", "the small model"]
 
 

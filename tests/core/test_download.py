@@ -186,7 +186,10 @@ def test_a_busy_server_is_asked_again(hub, server, models):
     assert files(models) == set(PLACES) and waits == [1, 2, 4]
 
 
-@pytest.mark.parametrize("status, kind", [(401, NoAccessError), (403, NoAccessError), (404, NotOnHubError), (400, DownloadError)])
+REFUSALS = [(401, NoAccessError), (403, NoAccessError), (404, NotOnHubError), (400, DownloadError)]
+
+
+@pytest.mark.parametrize("status, kind", REFUSALS)
 def test_a_refusal_of_the_bytes_is_no_reason_to_try_again(hub, server, models, status, kind):
     server.faults.answers[VAE] = [status]
     with pytest.raises(kind, match=f"{status}.*{VAE}") as caught:
