@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import comfy_server
 import pytest
+import small_weights
 
 from hunyuan_foley_core.errors import LicenceError
 
@@ -70,9 +72,11 @@ def test_a_download_shows_its_progress_and_can_be_cancelled_and_taken_up(server,
     assert Path(XL).name in offered[1]["options"]
 
 
-def test_doctor_finds_the_comfyui_that_the_pack_is_in(base):
+def test_doctor_finds_the_comfyui_that_the_pack_is_in(tmp_path):
+    small_weights.write(tmp_path / "models")
+    pack = comfy_server.install_pack(tmp_path)
     command = [sys.executable, "-m", "hunyuan_foley_core", "doctor", "--json"]
-    done = subprocess.run(command, cwd=base / "custom_nodes" / "foley", capture_output=True, text=True)
+    done = subprocess.run(command, cwd=pack, capture_output=True, text=True)
     said = json.loads(done.stdout)
-    assert done.returncode == 0 and said["machine"]["comfyui"] == str(base)
+    assert done.returncode == 0 and said["machine"]["comfyui"] == str(tmp_path)
     assert {one["name"]: one["missing"] for one in said["sets"]} == {"hunyuanvideo_foley.pth": [], "the small model": []}
