@@ -7,22 +7,22 @@ from typing import Any
 import page_scripts
 from comfy_page import SECONDS, ComfyPage
 
-CLICKS = 20
-# A node alone, beside the page's panels; where its title is on the screen.
-SHOW_NODE = """type => {
+# A node alone, beside the page's panels, and chosen. By the page's own call: clicks on the canvas count as double ones
+# where nodes follow each other this fast.
+CHOOSE_NODE = """type => {
     app.graph.clear()
-    const node = LiteGraph.createNode(type), box = document.getElementById('graph-canvas').getBoundingClientRect()
+    const node = LiteGraph.createNode(type)
     app.graph.add(node)
     node.pos = [0, 0]
     app.canvas.ds.scale = 1
     app.canvas.ds.offset[0] = 700
     app.canvas.ds.offset[1] = 300
+    app.canvas.selectNode(node)
     app.canvas.setDirty(true, true)
-    return [box.left + 700 + 60, box.top + 300 - LiteGraph.NODE_TITLE_HEIGHT / 2]
 }"""
 HELP_SHOWN = """headings => {
     const text = document.querySelector('.node-help-content')?.innerText ?? ''
-    return headings.every(heading => text.includes(heading))
+    return text.trimStart().startsWith(headings[0]) && headings.every(heading => text.includes(heading))
 }"""
 HELP = """() => {
     const help = document.querySelector('.node-help-content')
@@ -33,6 +33,10 @@ NAMES = """() => Object.fromEntries(app.graph._nodes.map(node => [node.type, {
     title: node.title,
     inputs: Object.fromEntries((node.inputs ?? []).map(input => [input.name, input.label ?? input.name])),
 }]))"""
+WATCH_PROGRESS = """() => {
+    window.nodesInWork = []
+    app.api.addEventListener('progress_state', event => window.nodesInWork = Object.values(event.detail.nodes))
+}"""
 DOWNLOAD = """async address => {
     const link = Object.assign(document.createElement('a'), { href: address, download: '' })
     document.body.append(link)
@@ -44,7 +48,7 @@ RESULT = "() => [...document.querySelectorAll('.dom-widget video, .dom-widget au
 
 
 def read_help(page: ComfyPage, node_type: str, headings: list[str]) -> dict[str, Any]:
-    """Clicks on a node, presses its information button and waits for the help with these headings.
+    """Chooses a node, presses its information button and waits for the help with these headings.
 
     Returns:
         `text`, and the widths of `pictures` in it.
@@ -52,22 +56,13 @@ def read_help(page: ComfyPage, node_type: str, headings: list[str]) -> dict[str,
     Raises:
         playwright's TimeoutError: there is no such help; the page then shows what it makes of the node's schema itself.
     """
-    _choose(page, page.page.evaluate(SHOW_NODE, node_type))
+    page.page.evaluate(CHOOSE_NODE, node_type)
+    page.page.evaluate(page_scripts.DRAWN)
     if not page.page.evaluate(HELP_SHOWN, headings):  # the button would close it
         page.page.get_by_test_id("info-button").click()
     page.page.wait_for_function(HELP_SHOWN, arg=headings, timeout=60 * SECONDS)
     page.settle()
     return page.page.evaluate(HELP)
-
-
-def _choose(page: ComfyPage, place: list[float]) -> None:
-    """Clicks until what is there is chosen: a page that is busy misses clicks on what it has just drawn."""
-    for _ in range(CLICKS):
-        page.page.evaluate(page_scripts.DRAWN)
-        page.page.mouse.click(*place)
-        page.page.evaluate(page_scripts.DRAWN)
-        if page.page.evaluate("app.canvas.selectedItems.size") and page.page.get_by_test_id("info-button").count():
-            return
 
 
 def headings(markdown: str) -> list[str]:
@@ -88,10 +83,14 @@ def node_names(page: ComfyPage) -> dict[str, dict[str, Any]]:
     return page.page.evaluate(NAMES)
 
 
-def start(page: ComfyPage) -> None:
-    """Presses Run and waits until the page shows in its title how far it is."""
+def start(page: ComfyPage, steps: int) -> None:
+    """Presses Run and waits until a node with so many steps has told the page of some of them."""
+    page.page.evaluate(WATCH_PROGRESS)
     page.press_run()
-    page.page.wait_for_function(r"/\d%/.test(document.title)")
+    page.page.wait_for_function(
+        "steps => window.nodesInWork.some(node => node.max === steps && node.value > 1 && node.value < steps)", arg=steps
+    )
+    page.page.evaluate(page_scripts.DRAWN)
 
 
 def cancel(page: ComfyPage) -> str:

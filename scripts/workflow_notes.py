@@ -55,7 +55,7 @@ VIDEO_NOTE = """\
 2. Say what is heard in *Encode Text*.
 3. Run. The video comes back with sound, its picture untouched.
 
-Clips of 8 to 10 s are best. Of longer ones the first 15 s get sound."""
+Clips of 8 to 10 s are best; longer ones are made in windows of 8 s."""
 
 TEXT_NOTE = """\
 1. Say what is heard in *Encode Text*.

@@ -67,7 +67,7 @@ def test_a_template_is_chosen_run_cancelled_run_again_and_its_result_downloaded(
     keep("2_opened")
 
     page.set_widget("steps", LONG)
-    comfy_menus.start(page)
+    comfy_menus.start(page, LONG)
     keep("3_progress")
     assert comfy_menus.cancel(page) == "execution_interrupted"
     keep("4_cancelled")
