@@ -9,7 +9,7 @@ from ..errors import DownloadError, MissingPackageError, NotOnHubError, Unreacha
 from . import connection
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 15.0  # seconds without a byte; a download then goes on with a new connection
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Hub:
 
     def headers(self) -> dict[str, str]:
         token = self._token()
-        # Compressed answers would have another length than the file.
-        return {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        # Compressed answers would have another length than the file; nameless programs are turned away by some servers.
+        return {"Accept-Encoding": "identity", "User-Agent": "hunyuan-foley"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def page(self, repository: str) -> str:
         return f"{self.endpoint}/{repository}"

@@ -160,6 +160,7 @@ def _same_size(file: HubFile, places: list[Path], target: Path, original: Path) 
     """A file of exactly this size, which its hash will be asked of later; the one at its own place first."""
     candidates = [target, original]
     for place in places:
-        for folder, _, names in os.walk(place, followlinks=True):
+        for folder, below, names in os.walk(place, followlinks=True):
+            below[:] = [name for name in below if not name.startswith(".")]  # what a conversion has not finished with
             candidates += (Path(folder, name) for name in names if Path(name).suffix == Path(file.name).suffix)
     return next((path for path in candidates if size_of(path) == file.size), None)

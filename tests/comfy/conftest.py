@@ -76,6 +76,7 @@ def server(comfyui, base, hub):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TORCHINDUCTOR_CACHE_DIR", str(base / "inductor"))
         environment.setenv("HF_ENDPOINT", hub.endpoint)
+        environment.setenv("no_proxy", "*")  # it is on this machine
         environment.setenv("HF_HOME", str(base / "huggingface"))
         with ComfyServer(comfyui, base) as server:
             yield server

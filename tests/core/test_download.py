@@ -70,6 +70,7 @@ def hub(server, require, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", server.token)
+    monkeypatch.setenv("no_proxy", "*")  # it is on this machine
     return download.Hub()
 
 
@@ -159,6 +160,14 @@ def test_a_connection_that_drops_costs_no_byte_twice(hub, server, models):
     assert [said for said in server.ranges[:6]] == [
         None, "bytes=100000-", "bytes=100000-", "bytes=100001-", "bytes=100001-", "bytes=160001-"
     ]
+
+
+def test_a_connection_that_falls_silent_is_made_anew(hub, server, models, monkeypatch):
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.2)
+    server.faults.held = 120_000
+    bring(hub, models)
+    assert (models / "diffusion_models" / TRANSFORMER).read_bytes() == server.repositories[released.TENCENT][TRANSFORMER]
+    assert server.ranges[:3] == [None, "bytes=120000-", "bytes=240000-"]
 
 
 def test_after_giving_up_it_goes_on_from_there(hub, server, models):
@@ -433,6 +442,21 @@ def test_fp8_is_made_here_of_the_released_file(hub, server, models, real):
     assert not server.sent and (models / made).stat().st_mtime_ns == before
 
 
+def test_fp8_that_was_stopped_goes_on_from_the_file_that_arrived(hub, server, models, real):
+    server.repositories = real
+
+    def stop(stage, *_):
+        if stage.startswith("converting"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(hub, models, "xxl-fp8", progress=stop)
+    assert planned(hub, models, "xxl").items[0].state == plan.TO_FETCH  # the half-way file is nobody's
+    server.sent.clear()
+    bring(hub, models, "xxl-fp8")
+    assert not server.sent[TRANSFORMER] and not (models / "diffusion_models/.foley_download").exists()
+
+
 def test_fp8_of_a_file_that_is_there_keeps_it(hub, server, models, real):
     server.repositories = real
     bring(hub, models)
@@ -494,7 +518,7 @@ def test_the_environment_is_honoured(server, require, tmp_path):
     server.faults.refuses = 401
     for repository, name in PLACES.values():
         cache(server, tmp_path / "home/hub", repository, name)
-    settings = {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": server.token, "HF_HOME": str(tmp_path / "home")}
+    settings = {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": server.token, "HF_HOME": str(tmp_path / "home"), "no_proxy": "*"}
 
     def run(models, **more):
         command = [sys.executable, "-m", "hunyuan_foley_core", "download", "--to", str(models), "--accept-licence"]
