@@ -31,7 +31,10 @@ HELP = """() => {
 # What the page writes on the nodes of the graph and says of them: by node type, the title and the names of inputs.
 NAMES = """() => Object.fromEntries(app.graph._nodes.map(node => [node.type, {
     title: node.title,
-    inputs: Object.fromEntries((node.inputs ?? []).map(input => [input.name, input.label ?? input.name])),
+    inputs: Object.fromEntries([
+        ...(node.inputs ?? []).map(input => [input.name, input.label ?? input.localized_name ?? input.name]),
+        ...(node.widgets ?? []).map(widget => [widget.name, widget.label ?? widget.name]),
+    ]),
 }]))"""
 WATCH_PROGRESS = """() => {
     window.nodesInWork = []
@@ -73,7 +76,7 @@ def switch_language(page: ComfyPage, now: str, wanted: str) -> None:
     """Chooses a language by its own name in the settings, and loads the page anew as a later visit does."""
     page.page.keyboard.press("Control+,")
     dialog = page.page.get_by_role("dialog")
-    dialog.get_by_role("combobox", name=now, exact=True).click()
+    dialog.get_by_role("combobox").filter(has_text=re.compile(f"^{now}$")).first.click()
     with page.page.expect_response(lambda response: response.request.method == "POST" and "settings" in response.url):
         page.page.get_by_role("option", name=wanted, exact=True).click()
     page.open()

@@ -18,7 +18,7 @@ CHROMIUM_FLAGS = [
 ]
 WINDOW = {"width": 1600, "height": 900}
 SECONDS = 1000  # Playwright counts in milliseconds
-START = 300 * SECONDS  # of a browser on a machine that has other things to do
+START = 120 * SECONDS  # of a browser on a machine that has other things to do
 VIEW_MARGIN = 30
 ELSEWHERE = "api.comfy.org"  # the page asks there about every pack, and the server does not let it
 LEAST_TEXT = 10.0  # pixels; ComfyUI's own notes and text boxes have this size

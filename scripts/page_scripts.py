@@ -51,7 +51,7 @@ UNREADABLE = """least => {
     const pixels = box => parseFloat(getComputedStyle(box).fontSize) * app.canvas.ds.scale
     const short = box => (box.value || box.innerText).slice(0, 40)
     return [
-        ...drawn.filter(({ text }) => text.includes('\\u2026')).map(({ text }) => `cut: ${text}`),
+        ...drawn.filter(({ text }) => text.includes('\\u2026') || text.endsWith('...')).map(({ text }) => `cut: ${text}`),
         ...drawn.filter(text => text.pixels < least).map(({ text, pixels }) => `${pixels} pixels: ${text}`),
         ...boxes.filter(box => box.scrollHeight > box.clientHeight + 2 && getComputedStyle(box).overflowY !== 'visible')
             .map(box => `${box.scrollHeight} pixels in a box of ${box.clientHeight}: ${short(box)}`),
