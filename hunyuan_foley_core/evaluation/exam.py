@@ -28,11 +28,13 @@ class Questions:
     """Held-out clips of one length as a transformer gets them.
 
     Attributes:
+        frames: of the latents, as many as the picture calls for.
         text, visual, sync: features [B,T,Dt], [B,V,Dv], [B,S,Ds].
         negative_text: [1,T,Dt].
     """
 
     clips: list[Clip]
+    frames: int
     text: Tensor
     negative_text: Tensor
     visual: Tensor
@@ -40,8 +42,7 @@ class Questions:
 
     def noise(self, channels: int) -> Tensor:
         """What each clip's sound begins with [B,C,L]."""
-        frames = latent_frames(self.clips[0].scene.seconds)
-        return torch.cat([make_noise(1, channels, frames, clip.scene.seed) for clip in self.clips])
+        return torch.cat([make_noise(1, channels, self.frames, clip.scene.seed) for clip in self.clips])
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def questions(files: ModelFiles, count: int, seconds: float) -> Questions:
     prompts = [with_bandwidth_tag(clip.caption) if clip.tagged else clip.caption for clip in clips]
     text = clap.encode_text([*prompts, DEFAULT_NEGATIVE_PROMPT])[:, :TEXT_TOKENS]
     visual, sync = (torch.cat([getattr(one, name) for one in seen]) for name in ("visual", "sync"))
-    return Questions(clips, text[:-1], text[-1:], visual, sync)
+    return Questions(clips, latent_frames(seen[0].seconds), text[:-1], text[-1:], visual, sync)
 
 
 def _seen(clip: Clip, siglip2, synchformer) -> VideoFeatures:

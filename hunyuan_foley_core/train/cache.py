@@ -159,7 +159,7 @@ class _Builder:
 
     def skip(self, name: str, error: FoleyError) -> None:
         logger.info("Skipped %s: %s", name, error)
-        self.report.skipped.append((name, str(error)))
+        self.report.skipped.append((name, error.reason()))
 
 
 def piece_starts(duration: float | None, seconds: float) -> list[float]:

@@ -1,5 +1,6 @@
 """Batches of cached clips by number, for the flow-matching objective."""
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..timing import MAX_SECONDS, SEGMENT_FRAMES, SYNC_RATE, latent_frames
+from ..timing import LATENT_RATE, MAX_SECONDS, SEGMENT_FRAMES, SYNC_RATE, latent_frames
 from ..vae import DACVAE
 from .clips import vae_digest
 from .config import at_least
@@ -18,8 +19,11 @@ from .pieces import cut, starts
 from .shards import Cache, Place, Record, check_identity, open_cache, open_shard
 from .spectral_latents import spectral_name
 
+logger = logging.getLogger(__name__)
+
 OPEN_SHARDS = 256
 STACKED = ("mean", "logvar", "visual", "sync", "teacher")
+NEARLY = 10  # latent frames that a clip may lack of a length for its absence to be a surprise
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class FeatureConfig:
         held_out: how many videos are kept for validation, with all their clips.
         batch: clips in a batch.
         seconds: lengths of the pieces that training sees, drawn evenly; clips are cut where a sync segment begins, so that
-            one clip shows its events at many places. Empty: clips as they are, which validation always has.
+            one clip shows its events at many places. A clip counts where it has all of a length: a video of 2 s may have
+            49 pictures at 25 fps, which is 1.96 s. Empty: clips as they are, which validation always has.
     """
 
     cache: str
@@ -95,6 +100,17 @@ class CachedClips:
             raise TrainingError(
                 f"No clip of the cache has the {shortest:g} s of data.seconds.", "Expected one for each length at least.",
                 "Leave that length out, or prepare longer clips.",
+            )
+        for length, frames in zip(seconds, self.lengths):
+            self.warn_of_nearly(length, frames)
+
+    def warn_of_nearly(self, seconds: float, frames: int) -> None:
+        """Says so where many clips are left out of a length for the sake of a moment."""
+        lacking = [record.shapes["mean"][1] for record, _ in self.clips if 0 < frames - record.shapes["mean"][1] <= NEARLY]
+        if len(lacking) > len(self.clips) // 10:
+            logger.warning(
+                "%d of %d clips are a little shorter than the %g s of data.seconds and count for less; %g would take them.",
+                len(lacking), len(self.clips), seconds, min(lacking) / LATENT_RATE,
             )
 
     def __call__(self, number: int) -> Batch:

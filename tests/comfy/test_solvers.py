@@ -9,7 +9,7 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def sampling(comfy, nodes, patcher, features):
-    asked = solvers.Questions([], features.text, features.negative, features.visual, features.sync)
+    asked = solvers.Questions([], 100, features.text, features.negative, features.visual, features.sync)
     with torch.inference_mode():
         yield solvers.Sampling(comfy, patcher, asked, features.noise, nodes.model)
 

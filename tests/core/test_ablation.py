@@ -30,7 +30,8 @@ SMALL = [
     f"model.latent_channels={CHANNELS}", "model.hidden_size=32", "model.num_multimodal_blocks=1",
     "model.num_unimodal_blocks=2", "model.mlp_hidden=64", "model.conv_mlp_hidden=64", "model.sync_mlp_hidden=32",
     f"model.text_dim={WIDTH}", f"model.visual_dim={WIDTH}", f"model.sync_dim={WIDTH}", "model.time_frequencies=32",
-    "data.held_out=2", "data.batch=2", "repa.width=8", "loop.steps=2", "loop.warmup_steps=0", "loop.save_every=1",
+    "data.held_out=2", "data.batch=2", "data.seconds=[]", "repa.width=8", "loop.steps=2", "loop.warmup_steps=0",
+    "loop.save_every=1",
 ]
 
 
@@ -64,7 +65,7 @@ def paper(vae):
     clips = [take.clip() for take in first(2, seconds=1.0, where=lambda clip: bool(clip.events))]
     drawn = {name: torch.randn(2, *SHAPES[name]) for name in ("text", "visual", "sync")}
     classifier = Bench(None, Lessons(lessons=15)).classifier
-    questions = exam.Questions(clips, drawn["text"], drawn["text"][:1], drawn["visual"], drawn["sync"])
+    questions = exam.Questions(clips, 50, drawn["text"], drawn["text"][:1], drawn["visual"], drawn["sync"])
     return exam.Exam(questions, vae, classifier, 2)
 
 

@@ -35,7 +35,8 @@ def config(repa=0.0, visual_dropout=0.0, text_dropout=0.0, sample_latents=False)
     return SimpleNamespace(
         device="cpu", precision="fp32", checkpointing=False,
         objective=ObjectiveConfig("logit_normal", 1.0, sample_latents, visual_dropout, text_dropout),
-        repa=RepaConfig(repa, 2, 8), preview=PreviewConfig("", 2, 4.5), optimiser=OptimiserConfig(1e-3, 0.0, (0.9, 0.95), 0.0, 1.0),
+        repa=RepaConfig(repa, 2, 8), preview=PreviewConfig("", 2, 4.5),
+        optimiser=OptimiserConfig(1e-3, 0.0, (0.9, 0.95), 0.0, 1.0),
     )
 
 
@@ -190,8 +191,9 @@ def cache(tmp_path_factory):
 def words(cache, out, *more):
     sizes = [f"model.{name}={value}" for name, value in SIZES.to_dict().items()]
     return [
-        f"out={out}", f"data.cache={cache}", "data.held_out=2", "data.batch=2", *sizes, "repa.width=8", "loop.steps=6",
-        "loop.warmup_steps=2", "loop.log_every=1", "loop.validate_every=3", "loop.validation_batches=1", "loop.save_every=3",
+        f"out={out}", f"data.cache={cache}", "data.held_out=2", "data.batch=2", "data.seconds=[]", *sizes,
+        "repa.width=8", "loop.steps=6", "loop.warmup_steps=2", "loop.log_every=1", "loop.validate_every=3",
+        "loop.validation_batches=1", "loop.save_every=3",
         *more,
     ]
 

@@ -77,6 +77,13 @@ def test_training_sees_all_places_of_a_clip(source):
     assert {name for batch in batches if batch["mean"].shape[-1] == 200 for name in batch["names"]} == {"3"}
 
 
+def test_clips_that_miss_a_length_by_a_moment_are_told_of(source, caplog):
+    source(2.0, 4.0)
+    assert not caplog.records
+    source(2.04)
+    assert "3 of 4 clips are a little shorter than the 2.04 s of data.seconds" in caplog.text and "2 would take them" in caplog.text
+
+
 def test_lengths_that_no_clip_has_are_refused(source, tmp_path):
     with pytest.raises(TrainingError, match="No clip of the cache has the 9 s"):
         source(2.0, 9.0)
