@@ -45,8 +45,10 @@ def keep(page, screenshots):
     return lambda name: page.page.screenshot(path=screenshots / f"session_{name}.png")
 
 
-def our_nodes(server) -> dict:
-    return {name: node for name, node in server.object_info().items() if name.startswith("Foley")}
+@pytest.fixture(scope="module")
+def our_nodes(fresh) -> dict[str, str]:
+    """Display names by node id."""
+    return {name: node["display_name"] for name, node in fresh.object_info().items() if name.startswith("Foley")}
 
 
 def expected_names(language: str) -> dict:
@@ -98,19 +100,19 @@ def test_what_is_missing_is_named_with_its_folder(page, keep):
     page.close_dialogs()
 
 
-def test_help_of_each_node_is_read(page, fresh, keep):
+def test_help_of_each_node_is_read(page, our_nodes, keep):
     import comfy_menus
 
-    for node, schema in our_nodes(fresh).items():
+    for node, display_name in our_nodes.items():
         headings = comfy_menus.headings(help_page(node))
         shown = comfy_menus.read_help(page, node, headings)
-        assert schema["display_name"] in shown["text"] and len(headings) > 2
+        assert display_name in shown["text"] and len(headings) > 2
         assert shown["pictures"] and all(shown["pictures"])
         if node in ("FoleyEncodeText", "FoleySampler"):
             keep(f"7_help_{node}")
 
 
-def test_all_is_translated_once_the_interface_is_japanese(page, fresh, keep, screenshots):
+def test_nodes_and_help_are_translated_once_the_interface_is_japanese(page, our_nodes, keep, screenshots):
     import comfy_menus
 
     comfy_menus.switch_language(page, "English", JAPANESE)
@@ -118,18 +120,16 @@ def test_all_is_translated_once_the_interface_is_japanese(page, fresh, keep, scr
     page.settle()
     keep("8_japanese")
     translated, shown = expected_names("ja"), comfy_menus.node_names(page)
-    ours = {node: names for node, names in shown.items() if node.startswith("Foley")}
+    ours = {node: names for node, names in shown.items() if node in our_nodes}
     assert len(ours) > 5
     for node, names in ours.items():
-        assert names["title"] == translated[node]["display_name"] != our_nodes(fresh)[node]["display_name"]
-        known = {name: entry["name"] for name, entry in translated[node]["inputs"].items() if "name" in entry}
-        assert {name: names["inputs"][name] for name in known if name in names["inputs"]} == {
-            name: label for name, label in known.items() if name in names["inputs"]
-        }
+        assert names["title"] == translated[node]["display_name"] != our_nodes[node]
+        labels = {name: entry["name"] for name, entry in translated[node]["inputs"].items() if "name" in entry}
+        assert {name: names["inputs"].get(name) for name in labels} == labels
     page.full_size_picture(screenshots / "session_9_japanese_full_size.png")
     assert page.unreadable() == []
 
-    for node in our_nodes(fresh):
+    for node in ours:
         headings = comfy_menus.headings(help_page(node, "ja"))
         assert translated[node]["display_name"] in comfy_menus.read_help(page, node, headings)["text"]
     keep("10_japanese_help")

@@ -142,7 +142,9 @@ def chosen_files(name: str) -> set[str]:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != RELEASED])
 def test_they_begin_with_the_small_model_and_say_what_it_is(name):
     assert chosen_files(name) == set(small_model.WEIGHTS)
-    words = [small_model.TRANSFORMER, "small model that comes with this pack", "simple synthetic scenes", "not for real footage"]
+    words = [
+        small_model.TRANSFORMER, "small model that comes with this pack", "simple synthetic scenes", "not for real footage",
+    ]
     assert [word for word in words if word not in notes(name)] == []
 
 
