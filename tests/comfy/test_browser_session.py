@@ -1,5 +1,5 @@
-"""A newcomer's visit to a fresh ComfyUI in a real Chromium: a template is chosen, help read, a run cancelled, another heard, all
-of it in Japanese too. Screenshots are kept.
+"""A newcomer's visit to a fresh ComfyUI in a real Chromium: a template is chosen, a run cancelled, another heard, missing files
+are named, help is read, the interface speaks Japanese. Screenshots are kept.
 """
 
 import json
