@@ -1,4 +1,4 @@
-"""What an artist does in the page around the graph: reads help, changes the language, cancels, downloads, sees what is missing."""
+"""What an artist does in the page around the graph: read help, choose a language, cancel, download, see what is missing."""
 
 import re
 from pathlib import Path
