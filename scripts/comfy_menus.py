@@ -80,6 +80,7 @@ def switch_language(page: ComfyPage, now: str, wanted: str) -> None:
     with page.page.expect_response(lambda response: response.request.method == "POST" and "settings" in response.url):
         page.page.get_by_role("option", name=wanted, exact=True).click()
     page.open()
+    page.settle()  # until the workflow of the visit before is back
 
 
 def node_names(page: ComfyPage) -> dict[str, dict[str, Any]]:
