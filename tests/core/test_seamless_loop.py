@@ -73,13 +73,15 @@ def test_turning_a_loop_turns_its_sound(vae):
 
 
 def test_the_joint_of_a_loop_is_no_larger_step_than_others(vae):
-    """With the trained weights; of a plain sound of the same noise the joint is the largest step of all."""
+    """With the trained weights, over six sounds: one of them may well hit something at the very joint."""
     transformer = checkpoint.load_transformer(small_model.FOLDER / small_model.TRANSFORMER, dtype=torch.float32)
-    noise, text = make_noise(1, vae.config.latent_channels, 64, seed=2), torch.zeros(1, 4, transformer.config.text_dim)
+    text = torch.zeros(1, 4, transformer.config.text_dim)
 
-    def joint(margin):
+    def joint(seed, margin):
+        noise = make_noise(1, vae.config.latent_channels, 64, seed)
         latents = sample(transformer, noise, text=text, negative_text=None, steps=4, margin=margin)
         steps = (latents.roll(-1, -1) - latents).norm(dim=1)[0]
         return float(steps[-1] / steps[:-1].quantile(0.95))
 
-    assert joint(margin_of(64)) < 1 < joint(0)
+    looped, plain = (torch.tensor([joint(seed, margin) for seed in range(1, 7)]) for margin in (margin_of(64), 0))
+    assert looped.median() < 0.8 and looped.sum() < 0.5 * plain.sum()
