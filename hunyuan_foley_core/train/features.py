@@ -101,17 +101,23 @@ class CachedClips:
                 f"No clip of the cache has the {shortest:g} s of data.seconds.", "Expected one for each length at least.",
                 "Leave that length out, or prepare longer clips.",
             )
-        for length, frames in zip(seconds, self.lengths):
-            self.warn_of_nearly(length, frames)
+        self.warn_of_nearly(dict(zip(self.lengths, seconds)))
 
-    def warn_of_nearly(self, seconds: float, frames: int) -> None:
-        """Says so where many clips are left out of a length for the sake of a moment."""
-        lacking = [record.shapes["mean"][1] for record, _ in self.clips if 0 < frames - record.shapes["mean"][1] <= NEARLY]
-        if len(lacking) > len(self.clips) // 10:
-            logger.warning(
-                "%d of %d clips are a little shorter than the %g s of data.seconds and count for less; %g would take them.",
-                len(lacking), len(self.clips), seconds, min(lacking) / LATENT_RATE,
-            )
+    def warn_of_nearly(self, lengths: dict[int, float]) -> None:
+        """Says so where many clips are left out of a length for the sake of a moment, and no other length takes them.
+
+        Args:
+            lengths: in seconds, by latent frames.
+        """
+        whole = [record.shapes["mean"][1] for record, _ in self.clips]
+        missed = [count for count in whole if not any(0 <= count - frames <= NEARLY for frames in lengths)]
+        for frames, seconds in lengths.items():
+            lacking = [count for count in missed if 0 < frames - count <= NEARLY]
+            if len(lacking) > len(whole) // 10:
+                logger.warning(
+                    "%d of %d clips are a little shorter than the %g s of data.seconds and count for less; %g would take them.",
+                    len(lacking), len(whole), seconds, min(lacking) / LATENT_RATE,
+                )
 
     def __call__(self, number: int) -> Batch:
         generator = seeded(self.seed, number)

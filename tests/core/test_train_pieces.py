@@ -79,8 +79,10 @@ def test_training_sees_all_places_of_a_clip(source):
 
 def test_clips_that_miss_a_length_by_a_moment_are_told_of(source, caplog):
     source(2.0, 4.0)
+    source(2.0, 2.04)  # the one takes what the other leaves
     assert not caplog.records
-    source(2.04)
+    source(2.04, 2.04)
+    assert len(caplog.records) == 1
     assert "3 of 4 clips are a little shorter than the 2.04 s of data.seconds" in caplog.text and "2 would take them" in caplog.text
 
 
