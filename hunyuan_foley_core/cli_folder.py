@@ -13,6 +13,7 @@ from . import cli_generate, cli_media, cli_settings, cli_windows, media
 from .batch import BatchReport, Job, digest_of, run_batch
 from .errors import FoleyError, InputError, MediaError, UnfinishedError
 from .pipeline import Loader
+from .places import files_below
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"}
 FILE, OUT = "file", "out"  # columns beside those named like options
@@ -102,7 +103,7 @@ def _folder_rows(args: argparse.Namespace) -> Iterator[Row]:
         raise InputError(
             f"The results were to go to {args.out}, where the videos are.", "Expected another folder.", "Change --out."
         )
-    videos = sorted(path for path in args.folder.rglob("*") if path.suffix.lower() in VIDEOS and not path.name.startswith("."))
+    videos = [path for path in files_below(args.folder) if path.suffix.lower() in VIDEOS and not path.name.startswith(".")]
     videos = [path for path in videos if args.out.resolve() not in path.resolve().parents]
     if not videos:
         raise InputError(f"{args.folder} holds no video.", f"Known are {', '.join(sorted(VIDEOS))}.", "Check the folder.")

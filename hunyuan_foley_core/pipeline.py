@@ -15,6 +15,7 @@ from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures, encode_scenes, e
 from .encoders.siglip2 import SigLIP2VisionTower
 from .encoders.synchformer import SynchformerVisualTower
 from .errors import CheckpointError, InputError, MissingFileError, SeveralFilesError
+from .places import files_below
 from .sampling import WHOLE_INTERVAL, GuidanceInterval, check_interval, make_noise, sample
 from .scenes import decode_scenes, kept_cuts
 from .timed_prompts import TimedPrompt, complete, elsewhere, prompt_weights
@@ -115,11 +116,12 @@ def find_model_files(folder: str | Path, *, optional: tuple[str, ...] = (), **ch
         if not Path(path).is_file():
             raise MissingFileError(f"There is no file {path}.", "Expected a model file.", "Check the folder and the name.")
     found: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in checkpoint.SUFFIXES):
+    files = files_below(folder)
+    for path in (path for path in files if path.suffix.lower() in checkpoint.SUFFIXES):
         component = checkpoint.identify(_keys(path))
         if component is not None:
             found.setdefault(FIELDS[component], []).append(path)
-    found["tokenizer"] = sorted(folder.rglob(checkpoint.TOKENIZER_FILE))
+    found["tokenizer"] = [path for path in files if path.name == checkpoint.TOKENIZER_FILE]
     return ModelFiles(**{
         field.name: Path(chosen[field.name])
         if chosen.get(field.name) else _only(field, found.get(field.name, []), folder, optional)

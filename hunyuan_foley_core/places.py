@@ -1,5 +1,6 @@
-"""Where this package lies, and the ComfyUI around it, if there is one."""
+"""Where this package lies, the ComfyUI around it, if there is one, and what lies in a folder of the user's."""
 
+import os
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parent.parent
@@ -17,3 +18,16 @@ def comfyui_around(pack: Path = PACK) -> Path | None:
 def model_folders(models: Path) -> dict[str, list[Path]]:
     """The folders below `models`, by name; those that a download may be put into come first."""
     return {name: [models / name, *(models / other for other in others)] for name, others in MODEL_FOLDERS.items()}
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """All files in a folder and those below, sorted; through links to folders as well, as ComfyUI lists models."""
+    found, seen = [], set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above would lead round and round
+            below.clear()
+            continue
+        seen.add(real)
+        found += (Path(place, name) for name in names)
+    return sorted(found)

@@ -9,7 +9,7 @@ from ..hunyuan_foley_core import places, small_model
 from ..hunyuan_foley_core.errors import MissingFileError
 
 FOLEY = "foley"
-MODEL_FOLDERS = ("diffusion_models", FOLEY)
+TRANSFORMER_FOLDERS = ("diffusion_models", FOLEY)
 VAE_FOLDERS = ("vae", FOLEY)
 ENCODER_FOLDERS = ("clip_vision", "text_encoders", FOLEY)
 TOKENIZER_FOLDERS = ("text_encoders", FOLEY)

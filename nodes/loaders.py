@@ -21,7 +21,7 @@ def _file_widget(name: str, places: tuple[str, ...], likely: str, small: str, to
 
 def model_widget() -> io.Combo.Input:
     return _file_widget(
-        "model_name", folders.MODEL_FOLDERS, "foley", small_model.TRANSFORMER,
+        "model_name", folders.TRANSFORMER_FOLDERS, "foley", small_model.TRANSFORMER,
         "hunyuanvideo_foley.pth (XXL), hunyuanvideo_foley_xl.pth, or a conversion of one of them.",
     )
 
@@ -79,7 +79,7 @@ class FoleyLoadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
-        path = folders.model_path(model_name, folders.MODEL_FOLDERS)
+        path = folders.model_path(model_name, folders.TRANSFORMER_FOLDERS)
         return io.NodeOutput(load_foley_model(path, weight_dtype))
 
 

@@ -136,7 +136,7 @@ def _files(model: str, vae: str, siglip2: str, synchformer: str, clap: str, toke
         return Path(folders.model_path(name, places))
 
     return ModelFiles(
-        transformer=path(model, folders.MODEL_FOLDERS), vae=path(vae, folders.VAE_FOLDERS),
+        transformer=path(model, folders.TRANSFORMER_FOLDERS), vae=path(vae, folders.VAE_FOLDERS),
         clap=path(clap, folders.ENCODER_FOLDERS), siglip2=path(siglip2, folders.ENCODER_FOLDERS),
         synchformer=path(synchformer, folders.ENCODER_FOLDERS),
         tokenizer=None if tokenizer == BESIDE_CLAP else Path(folders.tokenizer_path(tokenizer)),

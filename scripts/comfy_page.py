@@ -223,8 +223,10 @@ class ComfyPage:
     @contextmanager
     def _bare(self) -> Iterator[None]:
         style = self.page.add_style_tag(content=page_scripts.BARE_GRAPH)
-        yield
-        style.evaluate("style => style.remove()")
+        try:
+            yield
+        finally:
+            style.evaluate("style => style.remove()")
 
     def _await_nodes(self) -> None:
         self.page.wait_for_function("app.graph._nodes.length > 0")

@@ -1,7 +1,6 @@
 """Which networks lie in which files, told from keys, shapes and types alone: weights are not read."""
 
 import json
-import os
 import pickle
 import zipfile
 from collections import Counter
@@ -70,14 +69,8 @@ def _extra_paths(comfyui: Path | None) -> Iterator[Path]:
 
 def find(folders: Iterable[Path]) -> list[ModelFile]:
     """Files of ours in the folders and those below; others are not mentioned. Needs torch."""
-    paths = dict.fromkeys(path for folder in folders for path in sorted(_files(folder)))
+    paths = dict.fromkeys(path for folder in folders for path in places.files_below(folder))
     return [found for path in paths if not path.name.startswith(".") and (found := identify(path)) is not None]
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Through links, too, as ComfyUI lists them."""
-    for place, _, names in os.walk(folder, followlinks=True):
-        yield from (Path(place, name) for name in names)
 
 
 def identify(path: Path) -> ModelFile | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..conditions import BANDWIDTH_TAG
+from ..places import files_below
 from .errors import TrainingError
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"}
@@ -68,7 +69,7 @@ def read_dataset(source: Path, default_caption: str = "") -> Dataset:
 
 def _from_folder(folder: Path, default_caption: str) -> Dataset:
     """Videos at any depth; sound and caption beside each under the same name."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = files_below(folder)
     videos = [path for path in paths if path.suffix.lower() in VIDEOS]
     texts = {path.with_suffix(""): path for path in paths if path.suffix.lower() == ".txt"}
     sounds = {path.with_suffix(""): path for path in paths if path.suffix.lower() in SOUNDS}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from .. import media
 from ..errors import MediaError
+from ..places import files_below
 from ..timing import SAMPLE_RATE
 from .config import at_least
 from .errors import TrainingError
@@ -81,7 +82,7 @@ def scan(folder: Path) -> list[Sound]:
     Raises:
         TrainingError: there is none.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = [path for path in files_below(folder) if path.suffix.lower() in SUFFIXES]
     found, broken = [], []
     for path in paths:
         try:
