@@ -15,7 +15,7 @@ EVERY_LANGUAGE = (ENGLISH, *LANGUAGES)
 LETTERS = {"zh": "\u4e00-\u9fff", "ja": "\u3040-\u30ff", "ko": "\uac00-\ud7af"}
 FOREIGN = {"zh": LETTERS["ja"] + LETTERS["ko"], "ja": LETTERS["ko"], "ko": LETTERS["ja"] + LETTERS["zh"]}
 # Nothing to translate in them.
-SAME_EVERYWHERE = {"VAE", "cfg", "Latent", "alpha"}
+SAME_EVERYWHERE = {"VAE", "cfg", "Latent", "alpha", "SigLIP2", "Synchformer", "CLAP"}
 SHORTENED = {"Encode Video": "(SigLIP2 + Synchformer)", "Encode Text": "(CLAP)", "Foley Sampler": "(MMDiT)"}
 CODE, NUMBER = re.compile(r"`[^`]*`"), re.compile(r"\d+(?:\.\d+)?")
 FILES_AND_PATHS = re.compile(r"(?:\w+[./-])*\w+(?:_\w+|/\w+|\.(?:txt|json|pth|safetensors))(?:[./-]\w+)*", re.ASCII)
