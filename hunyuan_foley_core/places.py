@@ -29,5 +29,6 @@ def files_below(folder: str | Path) -> list[Path]:
             below.clear()
             continue
         seen.add(real)
+        below.sort()  # of two ways to one folder, the same counts every time
         found += (Path(place, name) for name in names)
     return sorted(found)

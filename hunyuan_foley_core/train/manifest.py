@@ -69,7 +69,7 @@ def read_dataset(source: Path, default_caption: str = "") -> Dataset:
 
 def _from_folder(folder: Path, default_caption: str) -> Dataset:
     """Videos at any depth; sound and caption beside each under the same name."""
-    paths = files_below(folder)
+    paths = [path for path in files_below(folder) if path.is_file()]
     videos = [path for path in paths if path.suffix.lower() in VIDEOS]
     texts = {path.with_suffix(""): path for path in paths if path.suffix.lower() == ".txt"}
     sounds = {path.with_suffix(""): path for path in paths if path.suffix.lower() in SOUNDS}
