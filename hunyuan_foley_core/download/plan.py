@@ -1,13 +1,13 @@
 """What is to be done before anything is: each file, where it comes from, how large it is, and where it goes."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DownloadError, NoRoomError
+from ..places import files_below
 from .hub import Hub, HubFile, Repository
 from .released import MODELS, NOTES, Released
 from .transfer import size_of
@@ -160,7 +160,8 @@ def _same_size(file: HubFile, places: list[Path], target: Path, original: Path) 
     """A file of exactly this size, which its hash will be asked of later; the one at its own place first."""
     candidates = [target, original]
     for place in places:
-        for folder, below, names in os.walk(place, followlinks=True):
-            below[:] = [name for name in below if not name.startswith(".")]  # what a conversion has not finished with
-            candidates += (Path(folder, name) for name in names if Path(name).suffix == Path(file.name).suffix)
+        for path in files_below(place):
+            hidden = any(part.startswith(".") for part in path.relative_to(place).parent.parts)  # an unfinished conversion
+            if not hidden and path.suffix == Path(file.name).suffix:
+                candidates.append(path)
     return next((path for path in candidates if size_of(path) == file.size), None)
