@@ -23,6 +23,7 @@ def add_world(command: argparse.ArgumentParser) -> None:
     add("--fps", type=float, default=25.0, help="frames per second (default: %(default)s)")
     add("--size", default="128x128", metavar="WxH", help="width and height in pixels, both even (default: %(default)s)")
     add("--look", default="full", help="full, neutral (no material shows) or plain (flat shapes) (default: %(default)s)")
+    add("--things", type=int, default=3, help="how many act in a clip at most, 1 to 3 (default: %(default)s)")
 
 
 def add_prepare(command: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def run_world(args: argparse.Namespace) -> Path:
     progress = ProgressBar()
     try:
         return write_dataset(
-            args.folder, seeds, args.seconds, args.fps, (height, width), look=args.look,
+            args.folder, seeds, args.seconds, args.fps, (height, width), look=args.look, things=args.things,
             callback=lambda done, total: progress("writing clips", done, total),
         )
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from .scene import Actor, Body, Camera, Event, Part, Scene
 SILENT_SHARE = 0.1
 MARGIN = 0.12  # seconds from either end of the clip within which nothing hits
 SPACING = 0.16  # seconds between any two hits
+MOST_THINGS = 3  # that act in a clip
 _REBOUND = 0.9  # m/s below which a thing stays down; what bounces at that speed is back after 0.18 s
 _SHARES = {"drop": 0.4, "hammer": 0.25, "knock": 0.2, "roll": 0.15}
 _DOORS = ("wood", "metal", "glass")
@@ -46,14 +47,14 @@ class Stage:
         return Event(float(time), float(speed), math.hypot(x, self.depth), material, action)
 
 
-def make_scene(seed: int, seconds: float) -> Scene:
-    """The scene of a seed; the same seed with another length is another scene."""
+def make_scene(seed: int, seconds: float, things: int = MOST_THINGS) -> Scene:
+    """The scene of a seed, in which so many things act at most; the same seed with another length is another scene."""
     rng = np.random.default_rng([seed, 0])
     camera, depth = _camera(rng)
     if rng.random() < SILENT_SHARE:
         return Scene(seed, seconds, camera, (rest(rng, _stage(rng, camera, depth, seconds)),))
     actors: list[Actor] = []
-    count = 1 + int(rng.random() < 0.25) + int(rng.random() < seconds / 30)
+    count = min(1 + int(rng.random() < 0.25) + int(rng.random() < seconds / 30), things)
     centres = rng.permutation(np.linspace(-0.3, 0.3, count)) if count > 1 else [0.0]
     for centre in centres:
         _add(rng, actors, _stage(rng, camera, depth, seconds, float(centre), spread=0.25 / count))

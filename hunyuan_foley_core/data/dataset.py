@@ -10,6 +10,7 @@ from .. import media
 from ..errors import MediaError
 from ..media.output import replacing
 from ..timing import SAMPLE_RATE
+from .actions import MOST_THINGS
 from .world import check_even, make_clip, write_picture
 
 MANIFEST = "manifest.jsonl"
@@ -19,7 +20,7 @@ Callback = Callable[[int, int], None]
 
 def write_dataset(
     folder, seeds: Iterable[int], seconds: float, fps: float = 25.0, size: tuple[int, int] = (128, 128), *,
-    look: str = "full", callback: Callback | None = None,
+    look: str = "full", things: int = MOST_THINGS, callback: Callback | None = None,
 ) -> Path:
     """Writes clips as silent H.264 with their exact sound beside them, and a manifest with their captions.
 
@@ -28,6 +29,7 @@ def write_dataset(
 
     Args:
         size: height and width in pixels, both even.
+        look, things: see `make_clip`.
         callback: called after each clip with (done, of); may raise to stop.
 
     Returns:
@@ -46,9 +48,11 @@ def write_dataset(
             temporary.write_text("".join(map(_line, written.values())), encoding="utf-8")
         with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
             for done, seed in enumerate(seeds, 1):
-                name = f"{seed:08d}-{seconds:g}s-{fps:g}fps-{size[1]}x{size[0]}-{look}.mp4"
+                few = "" if things == MOST_THINGS else f"-{things}"
+                name = f"{seed:08d}-{seconds:g}s-{fps:g}fps-{size[1]}x{size[0]}-{look}{few}.mp4"
                 if name not in written:
-                    manifest.write(_line(_write(folder / name, make_clip(seed, seconds, fps, size, look=look))))
+                    clip = make_clip(seed, seconds, fps, size, look=look, things=things)
+                    manifest.write(_line(_write(folder / name, clip)))
                     manifest.flush()
                 if callback is not None:
                     callback(done, len(seeds))

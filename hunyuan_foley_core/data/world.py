@@ -14,7 +14,7 @@ import torch
 from .. import media
 from ..errors import InputError
 from ..timing import SAMPLE_RATE
-from .actions import make_scene
+from .actions import MOST_THINGS, make_scene
 from .captions import caption
 from .plain import PlainRenderer
 from .render import Renderer
@@ -79,18 +79,20 @@ class Clip:
 
 
 def make_clip(
-    seed: int, seconds: float, fps: float = 25.0, size: tuple[int, int] = (128, 128), *, look: str = "full"
+    seed: int, seconds: float, fps: float = 25.0, size: tuple[int, int] = (128, 128), *, look: str = "full",
+    things: int = MOST_THINGS,
 ) -> Clip:
-    """The clip of a seed. Its scene, sound and caption depend on `seed` and `seconds` alone.
+    """The clip of a seed. Its scene, sound and caption depend on `seed`, `seconds` and `things` alone.
 
     Args:
         seed: 0 or more.
         size: height and width in pixels.
         look: "full"; "neutral", where all materials are painted the same, so that only the caption tells them apart;
             or "plain", flat shapes on one colour from another renderer.
+        things: how many act at most, 1 to 3.
     """
-    _check(seed, seconds, fps, size, look)
-    scene = make_scene(seed, float(seconds))
+    _check(seed, seconds, fps, size, look, things)
+    scene = make_scene(seed, float(seconds), things)
     band_limited = np.random.default_rng([seed, 5]).random() < BAND_LIMITED_SHARE
     waveform = torch.from_numpy(scene_sound(scene, band_limited))
     return Clip(float(fps), tuple(size), waveform, caption(scene), not band_limited, scene, look)
@@ -149,7 +151,7 @@ def write_frames(
         container.mux(stream.encode(None))
 
 
-def _check(seed: int, seconds: float, fps: float, size: tuple[int, int], look: str) -> None:
+def _check(seed: int, seconds: float, fps: float, size: tuple[int, int], look: str, things: int) -> None:
     if seed < 0 or not (0.1 <= seconds < float("inf")) or not (0 < fps < float("inf")) or min(size) < _SMALLEST:
         raise InputError(
             f"A clip was asked for with seed {seed}, {seconds} s, {fps} frames/s and {size} pixels.",
@@ -158,3 +160,7 @@ def _check(seed: int, seconds: float, fps: float, size: tuple[int, int], look: s
         )
     if look not in LOOKS:
         raise InputError(f"A clip was to look {look!r}.", f"Known looks are {', '.join(LOOKS)}.", "Choose one of them.")
+    if not 1 <= things <= MOST_THINGS:
+        raise InputError(
+            f"A clip was asked for in which {things} things act at most.", f"Expected 1 to {MOST_THINGS}.", "Change the number."
+        )

@@ -20,6 +20,7 @@ PARTS: dict[str, Part] = {
     "onsets": Part(main_takes, rows.onset_rows),
     "control": Part(main_takes, rows.control_rows),
     "material": Part(main_takes, rows.material_rows),
+    "several": Part(rows.several_takes, rows.several_rows),
     "text": Part(rows.text_takes, rows.text_rows),
     "silent": Part(rows.silent_takes, rows.silent_rows),
     "loudness": Part(main_takes, rows.loudness_rows),

@@ -10,7 +10,7 @@ from ..data.listening import MaterialClassifier
 from ..timing import SAMPLE_RATE
 
 TOLERANCE, NARROW = 0.06, 0.03  # seconds
-_EARLY = 0.002  # seconds before an onset from which its level is taken
+EARLY = 0.002  # seconds before an onset from which its level is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ def listen(clip: Clip, waveform: np.ndarray, classifier: MaterialClassifier) -> 
         places[true] = onsets[found]
     return Hearing(
         onsets, times, tuple(event.speed for event in clip.events), tuple(event.material for event in clip.events),
-        tuple(classifier(waveform, places)), scoring.levels(waveform, np.maximum(places - _EARLY, 0)), clip.silent,
+        tuple(classifier(waveform, places)), scoring.levels(waveform, np.maximum(places - EARLY, 0)), clip.silent,
     )
 
 

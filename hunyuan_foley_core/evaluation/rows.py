@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import Clip, make_clip
+from ..data.actions import MOST_THINGS
 from ..data.captions import ADJECTIVES
 from ..data.listening import MaterialClassifier
 from . import hearing
@@ -146,17 +147,26 @@ def material_rows(bench: Bench) -> list[Row]:
     return [material_row("material", what, bench, main_takes(bench.plan), 0.90)]
 
 
-def text_takes(plan: Plan) -> list[Take]:
-    """Clips in a neutral picture whose caption names the one material there is.
+def several_takes(plan: Plan) -> list[Take]:
+    """Clips of the wider world that is trained on, in which more than one thing acts."""
+    return plan.first(0.25, where=lambda clip: len(clip.scene.actors) > 1, things=MOST_THINGS)
 
-    With more than one, or without a name, no text alone can tell what is hit when.
-    """
+
+def several_rows(bench: Bench) -> list[Row]:
+    takes, what = several_takes(bench.plan), "two or three things at a time"
+    return [
+        onset_row("several", f"onset F1, {what}", bench, takes, 0.92),
+        material_row("several", f"material, {what}", bench, takes, 0.90),
+    ]
+
+
+def text_takes(plan: Plan) -> list[Take]:
+    """Clips in a neutral picture whose caption names the material; without a name no text alone can tell it."""
     return plan.first(0.3, where=_named, look="neutral")
 
 
 def _named(clip: Clip) -> bool:
-    materials = {actor.material for actor in clip.scene.actors}
-    return bool(clip.events) and len(materials) == 1 and any(word in clip.caption for word in ADJECTIVES[min(materials)])
+    return bool(clip.events) and any(word in clip.caption for word in ADJECTIVES[clip.scene.actors[0].material])
 
 
 def text_rows(bench: Bench) -> list[Row]:

@@ -26,9 +26,9 @@ _SOURCE = "source.mp4"
 
 
 @lru_cache(maxsize=4096)
-def _scouted(seed: int, seconds: float) -> Clip:
+def _scouted(seed: int, seconds: float, things: int) -> Clip:
     # Without its sound a clip is small enough to keep thousands of.
-    return replace(make_clip(seed, seconds), waveform=torch.zeros(0))
+    return replace(make_clip(seed, seconds, things=things), waveform=torch.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Take:
 
     Attributes:
         seed: of the clip and of the noise that its sound is made from.
-        seconds, fps, size, look: see `data.make_clip`.
+        seconds, fps, size, look, things: see `data.make_clip`.
         tag: whether the prompt has the bandwidth tag; None: where the clip's own sound is of full band, as in training.
     """
 
@@ -46,19 +46,21 @@ class Take:
     fps: float = 25.0
     size: tuple[int, int] = (128, 128)
     look: str = "full"
+    things: int = 1
     tag: bool | None = None
 
     def clip(self) -> Clip:
-        return make_clip(self.seed, self.seconds, self.fps, self.size, look=self.look)
+        return make_clip(self.seed, self.seconds, self.fps, self.size, look=self.look, things=self.things)
 
     def scouted(self) -> Clip:
         """The clip as to what happens and is said in it, without its sound."""
-        return _scouted(self.seed, self.seconds)
+        return _scouted(self.seed, self.seconds, self.things)
 
     @property
     def name(self) -> str:
         tag = {None: "own", True: "tag", False: "none"}[self.tag]
-        return f"{self.seed}-{self.seconds:g}s-{self.fps:g}fps-{self.size[1]}x{self.size[0]}-{self.look}-{tag}"
+        size = f"{self.size[1]}x{self.size[0]}"
+        return f"{self.seed}-{self.seconds:g}s-{self.fps:g}fps-{size}-{self.look}-{self.things}-{tag}"
 
 
 def first(number: int, begin: int = FIRST_SEED, *, where: Callable[[Clip], bool] | None = None, **how) -> list[Take]:

@@ -48,6 +48,7 @@ class LossConfig:
     mel: float
     magnitude: float
     waveform: float
+    peaks: float
     kl: float
     windows: tuple[int, ...]
     floor: float
@@ -181,6 +182,7 @@ class CodecObjective:
         mel, magnitude = losses.spectral_losses(decoded, waveform, weights.windows, weights.floor)
         parts = {
             "mel": mel, "magnitude": magnitude, "waveform": losses.waveform_loss(decoded, waveform),
+            "peaks": losses.peak_loss(decoded, waveform),
             "kl": losses.kl_divergence(mean, logvar),
         }
         loss = sum(getattr(weights, name) * value for name, value in parts.items())

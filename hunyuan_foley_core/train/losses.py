@@ -6,6 +6,8 @@ from torch import Tensor
 
 from .spectra import log_mel, spectrum
 
+# 10 ms; and amplitudes of full scale: below one a peak counts as silence, below the other's rise over a clip nothing hits.
+PEAK_FRAME, PEAK_FLOOR, LEAST_RISE = 480, 0.01, 0.05
 # Wider than any useful posterior, narrow enough that exp() neither overflows nor outweighs all else.
 LOGVAR_RANGE = (-20.0, 10.0)
 
@@ -59,3 +61,20 @@ def waveform_loss(decoded: Tensor, target: Tensor) -> Tensor:
     error = reduce((decoded - target).abs(), "B 1 N -> B", "mean")
     level = reduce(target.abs(), "B 1 N -> B", "mean")
     return (error / level.clamp(min=1e-3)).mean()
+
+
+def peak_loss(decoded: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the log10 peaks of two waveforms [B,1,N] in frames of 10 ms, weighted by how far the
+    target's peak rises above that of the frame before.
+
+    A hit's first click is a few samples long: spectra of whole windows hardly miss it where it comes out too soft.
+    """
+    ours, theirs = (_peaks(waveform) for waveform in (decoded, target))
+    rise = (theirs[:, 1:] - theirs[:, :-1]).clamp(min=0)
+    error = ((ours + PEAK_FLOOR).log10() - (theirs + PEAK_FLOOR).log10()).abs()[:, 1:]
+    return (rise * error).sum() / rise.sum().clamp(min=LEAST_RISE * len(rise))
+
+
+def _peaks(waveform: Tensor) -> Tensor:
+    whole = waveform[..., : waveform.shape[-1] // PEAK_FRAME * PEAK_FRAME]
+    return reduce(whole.abs(), "B 1 (L n) -> B L", "max", n=PEAK_FRAME)

@@ -167,6 +167,8 @@ def test_what_a_codec_keeps():
     clips = [take.clip() for take in first(3, where=lambda clip: bool(clip.events))]
     same = codec.measure(clips, lambda sound: sound)
     assert same["mel_distance"] == 0 and same["onsets_kept"] == 1 and same["si_sdr_db"] > 80
+    assert same["softest_db"] == pytest.approx(0, abs=1e-4) == same["loudest_db"]
+    assert codec.measure(clips, lambda sound: sound / 2)["loudest_db"] == pytest.approx(-6.02, abs=0.01)
     late = codec.measure(clips, lambda sound: torch.from_numpy(delayed(sound[0, 0].numpy(), 0.02))[None, None])
     assert late["onsets_kept"] == 0 and late["mel_distance"] > 0.05
     low = codec.through_samples(clips[0].waveform[None, None])
@@ -180,6 +182,8 @@ def test_held_out_clips_are_what_their_rows_ask_for():
     takes = {name: part.takes(plan) for name, part in command.PARTS.items()}
     assert min(take.seed for part in takes.values() for take in part) == FIRST_SEED > LISTENING_SEED
     assert all(take.clip().silent for take in takes["silent"]) and len(takes["silent"]) == 2
+    crowds = {name: {len(take.scouted().scene.actors) for take in part} for name, part in takes.items()}
+    assert crowds.pop("several") == {2} and set().union(*crowds.values()) <= {0, 1}
     for take in takes["text"]:
         clip = take.clip()
         assert take.look == "neutral" and len({event.material for event in clip.events}) == 1

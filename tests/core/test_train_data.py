@@ -71,6 +71,10 @@ def test_the_command_writes_the_world(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert cli.main([*words, "--seeds", "1:2", "--size", "33x32"]) == 1
     assert "even" in capsys.readouterr().err
+    assert cli.main([*words, "--seeds", "1:2", "--things", "1"]) == 0  # another clip of the same seed
+    assert (tmp_path / "00000001-0.5s-25fps-48x32-full-1.mp4").is_file()
+    assert cli.main([*words, "--seeds", "1:2", "--things", "9"]) == 1
+    assert "Expected 1 to 3" in capsys.readouterr().err
 
 
 def test_a_world_that_cannot_be_written_is_said(tmp_path):

@@ -74,6 +74,24 @@ def test_waveform_loss_counts_quiet_clips_like_loud_ones():
     assert losses.waveform_loss(0.5 * both, both).item() == pytest.approx(0.5)
 
 
+def hit(click, tail):
+    """[1,1,N]: silence, 2 ms of one level, then another."""
+    sound = torch.zeros(1, 1, 9600)
+    sound[..., 4900:5000], sound[..., 5000:] = click, tail
+    return sound
+
+
+def test_peak_loss_hears_the_click_of_a_hit_and_little_of_what_follows():
+    target = hit(0.5, 0.05)
+    assert losses.peak_loss(target, target) == 0
+    softer, shorter = hit(0.25, 0.05), hit(0.5, 0.0)
+    expected = math.log10(0.51 / 0.26)
+    assert losses.peak_loss(softer, target).item() == pytest.approx(expected, abs=1e-4)
+    assert losses.peak_loss(shorter, target) == 0
+    quiet = torch.zeros(1, 1, 9600)
+    assert losses.peak_loss(target, quiet) == 0  # nothing hits, nothing is to be as loud as
+
+
 def test_kl_is_that_of_two_normals():
     mean, logvar = torch.full((2, 3, 4), 2.0), torch.full((2, 3, 4), math.log(0.25))
     normal = torch.distributions.Normal

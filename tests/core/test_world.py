@@ -64,6 +64,16 @@ def test_the_world_is_varied(clips):
     assert len({clip.caption for clip in clips}) > 0.75 * len(clips)
 
 
+def test_as_many_things_act_as_are_asked_for(clips):
+    crowded = [clip for clip in clips if len(clip.scene.actors) > 1]
+    assert {len(clip.scene.actors) for clip in crowded} == {2, 3}
+    for clip in crowded[:5]:
+        alone = make_clip(clip.scene.seed, SECONDS, size=(64, 64), things=1)
+        assert len(alone.scene.actors) == 1 and not alone.waveform.equal(clip.waveform)
+    clip = next(clip for clip in clips if len(clip.scene.actors) == 1 and clip.events)
+    assert make_clip(clip.scene.seed, SECONDS, size=(64, 64), things=1).waveform.equal(clip.waveform)
+
+
 def test_hits_are_apart_and_in_order(clips):
     for clip in clips:
         assert all(gap >= SPACING for gap in np.diff([event.time for event in clip.events]))
@@ -225,6 +235,12 @@ def test_wrong_requests_are_named(wrong):
 def test_unknown_looks_are_named():
     with pytest.raises(InputError, match="full, neutral, plain"):
         make_clip(1, 2.0, look="shiny")
+
+
+@pytest.mark.parametrize("things", [0, 4])
+def test_more_things_than_there_is_room_for_are_named(things):
+    with pytest.raises(InputError, match="Expected 1 to 3"):
+        make_clip(1, 2.0, things=things)
 
 
 def test_odd_sizes_cannot_be_written(tmp_path):
