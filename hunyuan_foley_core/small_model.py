@@ -12,6 +12,6 @@ WEIGHTS = (TRANSFORMER, VAE, SIGLIP2, SYNCHFORMER, CLAP)
 TOKENIZER = "tokenizer.json"  # of CLAP
 LIMITS = (
     "The small model knows simple synthetic scenes only: things of wood, metal, glass, rubber and stone that fall, bounce, "
-    "roll, are hammered or knocked at, in clips of 2 to 4 s, and misses some hits even there. It was not made for real footage; "
+    "roll, are hammered or knocked at, best one at a time, in clips of 2 to 8 s. It was not made for real footage; "
     "the README says where the released weights are."
 )

@@ -8,6 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core import download
 from ..hunyuan_foley_core.errors import LicenceError
+from ..hunyuan_foley_core.places import files_below
 from . import folders
 from .messages import show, tell
 from .sockets import CATEGORY
@@ -52,7 +53,8 @@ class FoleyDownloadModels(io.ComfyNode):
     def fingerprint_inputs(cls, model: str, action: str, **_):
         """Changes with the model files, so that one that was removed is fetched again."""
         places = [place for places in folders.download_folders().values() for place in places] if action != NOTHING else []
-        return sorted((str(path), path.stat().st_size) for place in places for path in place.rglob("*") if path.is_file())
+        found = (path for place in places for path in files_below(place) if path.is_file())
+        return sorted((str(path), path.stat().st_size) for path in found)
 
     @classmethod
     def execute(cls, model: str, action: str, accept_licence: bool) -> io.NodeOutput:

@@ -16,6 +16,7 @@ from comfy_api.v0_0_2 import io
 from ..hunyuan_foley_core import lora
 from ..hunyuan_foley_core.errors import InputError
 from ..hunyuan_foley_core.pipeline import ModelFiles
+from ..hunyuan_foley_core.places import files_below
 from ..hunyuan_foley_core.train import checkpoints
 from ..hunyuan_foley_core.train.cache import build_cache
 from ..hunyuan_foley_core.train.config import read_settings
@@ -105,7 +106,8 @@ class FoleyTrainLoRA(io.ComfyNode):
     def fingerprint_inputs(cls, clips: str, **_):
         """Changes with the clips, so that new ones are learned from."""
         place = _place(clips)
-        return sorted((str(path), path.stat().st_mtime) for path in (place, *place.rglob("*"))) if place.exists() else ()
+        found = (path for path in (place, *files_below(place)) if path.exists())
+        return sorted((str(path), path.stat().st_mtime) for path in found)
 
     @classmethod
     def execute(
