@@ -68,8 +68,8 @@ def measure(clips: list[Clip], codec: Callable[[Tensor], Tensor]) -> dict[str, f
 
 def _changes(clip: Clip, after: np.ndarray, before: np.ndarray) -> list[tuple[str, float]]:
     """Material and change of peak level in dB of each hit."""
-    places = np.maximum([event.time - hearing.EARLY for event in clip.events], 0)
-    louder = scoring.levels(after, places) / scoring.levels(before, places)
+    times = [event.time for event in clip.events]
+    louder = hearing.levels(after, times) / hearing.levels(before, times)
     return [(event.material, change) for event, change in zip(clip.events, 20 * np.log10(louder + 1e-6), strict=True)]
 
 

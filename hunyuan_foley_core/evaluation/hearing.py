@@ -10,7 +10,7 @@ from ..data.listening import MaterialClassifier
 from ..timing import SAMPLE_RATE
 
 TOLERANCE, NARROW = 0.06, 0.03  # seconds
-EARLY = 0.002  # seconds before an onset from which its level is taken
+_EARLY = 0.002  # seconds before an onset from which its level is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,13 @@ def listen(clip: Clip, waveform: np.ndarray, classifier: MaterialClassifier) -> 
         places[true] = onsets[found]
     return Hearing(
         onsets, times, tuple(event.speed for event in clip.events), tuple(event.material for event in clip.events),
-        tuple(classifier(waveform, places)), scoring.levels(waveform, np.maximum(places - EARLY, 0)), clip.silent,
+        tuple(classifier(waveform, places)), levels(waveform, places), clip.silent,
     )
+
+
+def levels(waveform: np.ndarray, times) -> np.ndarray:
+    """Peak amplitude of the hit at each time in seconds, the click itself included."""
+    return scoring.levels(waveform, np.maximum(np.asarray(times) - _EARLY, 0))
 
 
 def onset_score(hearings: Iterable[Hearing], tolerance: float = TOLERANCE) -> scoring.OnsetScore:
