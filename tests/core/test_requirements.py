@@ -1,7 +1,8 @@
 """Installing this pack changes no package that is there, whatever other packs have pinned.
 
-Each environment below holds versions that requirement lists of widely used kinds of packs lead to: invented for this test,
-but of the form such lists have. pip itself is asked what it would do, without a network: it fails if it wanted anything.
+The requirement lists are those of ten widely used packs, read in their public repositories at the commits named, where they
+give a version or name what this pack needs too. pip itself is asked what it would do about their lines and ours together,
+without a network: it fails if it wanted anything.
 """
 
 import os
@@ -20,17 +21,37 @@ COMFYUI = {
     "torch": "2.1.0", "torchvision": "0.16.0", "torchaudio": "2.1.0", "numpy": "1.25.0", "einops": "0.6.0", "pillow": "10.0.0",
     "transformers": "4.50.3", "tokenizers": "0.13.3", "safetensors": "0.4.2", "av": "14.2.0", "scipy": "1.11.0",
 }
-PINS = {
-    "a manager": {"huggingface-hub": "0.20.0", "typing-extensions": "4.8.0", "gitpython": "3.1.30"},
-    "control preprocessors": {"numpy": "1.26.4", "opencv-python": "4.7.0.72", "mediapipe": "0.10.9", "scikit-image": "0.21.0"},
-    "video helpers": {"opencv-python": "4.9.0.80", "imageio-ffmpeg": "0.4.9", "av": "14.2.0"},
-    "detection and segmentation": {"numpy": "1.26.4", "ultralytics": "8.1.0", "opencv-python-headless": "4.8.1.78"},
-    "masks and small helpers": {"numpy": "1.26.4", "pillow": "10.3.0", "color-matcher": "0.5.0", "matplotlib": "3.8.0"},
-    "video generators": {"diffusers": "0.33.0", "accelerate": "1.2.1", "peft": "0.17.0", "transformers": "4.50.3"},
-    "quantised models": {"gguf": "0.13.0", "sentencepiece": "0.2.0", "protobuf": "3.20.3", "numpy": "1.26.4"},
-    "faces": {"insightface": "0.7.3", "onnxruntime": "1.17.1", "numpy": "1.25.2", "albumentations": "1.3.1"},
-    "frame interpolation": {"torch": "2.4.1", "torchvision": "0.19.1", "kornia": "0.7.1", "einops": "0.6.1"},
-    "speech": {"torch": "2.3.1+cu121", "torchaudio": "2.3.1", "tokenizers": "0.19.1", "numpy": "1.26.4"},
+# repository@commit: its lines, and versions that they lead to beside, or in place of, ComfyUI's.
+PACKS = {
+    "ltdrdata/ComfyUI-Manager@24204eb": (["matrix-client==0.4.0"], {"matrix-client": "0.4.0"}),
+    "ltdrdata/ComfyUI-Impact-Subpack@05f1fbc": (["ultralytics!=8.0.177"], {"ultralytics": "8.1.0", "numpy": "1.26.4"}),
+    "Kosinkadink/ComfyUI-VideoHelperSuite@9c716df": (
+        ["opencv-python-headless", "imageio-ffmpeg"], {"opencv-python-headless": "4.9.0.80", "imageio-ffmpeg": "0.4.9"},
+    ),
+    "Fannovel16/comfyui_controlnet_aux@116db73": (
+        ["opencv-python>=4.7.0.72", "torch", "numpy", "einops", "mediapipe"],
+        {"opencv-python": "4.7.0.72", "mediapipe": "0.10.9", "numpy": "1.26.4"},
+    ),
+    "WASasquatch/was-node-suite-comfyui@02d9afb": (
+        ["numpy<1.24>=1.18", "scikit-image==0.20.0", "transformers==4.26.1", "fairscale>=0.4.4", "timm>=0.4.12"],
+        {"numpy": "1.23.5", "scikit-image": "0.20.0", "transformers": "4.26.1", "fairscale": "0.4.4", "timm": "0.4.12"},
+    ),
+    "kijai/ComfyUI-KJNodes@17a6b35": (
+        ["pillow>=10.3.0", "numpy", "librosa"], {"pillow": "10.3.0", "librosa": "0.10.1", "numpy": "1.26.4"},
+    ),
+    "city96/ComfyUI-GGUF@1652129": (["gguf>=0.9.1", "numpy<2.0.0"], {"gguf": "0.9.1", "numpy": "1.26.4"}),
+    "kijai/ComfyUI-Florence2@0f4425f": (
+        ["transformers>=4.39.0,<=4.49.0", "pillow>=10.2.0", "accelerate>=0.26.0"],
+        {"transformers": "4.49.0", "pillow": "10.2.0", "accelerate": "0.26.0"},
+    ),
+    "Gourieff/ComfyUI-ReActor@3f9c7a5": (
+        ["albumentations>=1.4.16", "insightface>=0.7.3", "onnx>=1.14.0", "opencv-python>=4.7.0.72", "numpy>=1.26.4"],
+        {"albumentations": "1.4.16", "insightface": "0.7.3", "onnx": "1.14.0", "opencv-python": "4.7.0.72", "numpy": "1.26.4"},
+    ),
+    "chflame163/ComfyUI_LayerStyle@019b492": (
+        ["numpy<2.0", "transformers>=4.43.3", "huggingface_hub>=0.23.3", "bitsandbytes>=0.41.1", "torch"],
+        {"numpy": "1.26.4", "huggingface-hub": "0.23.3", "bitsandbytes": "0.41.1", "torch": "2.1.0"},
+    ),
 }
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -67,9 +88,20 @@ def would_change(bare: Path, wanted: list[str]) -> tuple[bool, str]:
     return bool(asked.returncode) or "Would install" in asked.stdout, asked.stdout + asked.stderr
 
 
-@pytest.mark.parametrize("others", PINS)
-def test_nothing_installed_changes(bare, others):
-    install(bare, {**COMFYUI, **PINS[others]})
+@pytest.mark.parametrize("pack", PACKS)
+def test_nothing_installed_changes(bare, pack):
+    lines, versions = PACKS[pack]
+    install(bare, {**COMFYUI, **versions})
+    changed, output = would_change(bare, lines)
+    assert not changed, f"the environment is not one that this pack's own list leads to: {output}"
+    changed, output = would_change(bare, [*lines, *requirements()])
+    assert not changed, output
+
+
+def test_nothing_changes_where_all_ten_are(bare):
+    """Their lists contradict each other (transformers, numpy); what is there is one of the outcomes, and stays."""
+    versions = {name: version for _, found in PACKS.values() for name, version in found.items()}
+    install(bare, {**COMFYUI, **versions})
     changed, output = would_change(bare, requirements())
     assert not changed, output
 
