@@ -90,9 +90,9 @@ def plan_windows(
     Args:
         latent_frames: L of the clip.
         cuts: latent frames at which scenes begin, ascending, without 0. Each scene has features of its own, all
-            scenes' in a row: as many tokens as `ClipTiming` counts for it.
+            scenes' in a row: as many tokens as `ClipTiming` counts for it. A sound may end before the last of them.
     """
-    edges, visual, sync, windows = [0, *cuts, latent_frames], 0, 0, []
+    edges, visual, sync, windows = [0, *(cut for cut in cuts if cut < latent_frames), latent_frames], 0, 0, []
     for start, stop in zip(edges[:-1], edges[1:], strict=True):
         timing = ClipTiming.from_latent_frames(stop - start)
         windows += _scene_windows(start, timing, visual, sync, settings)

@@ -9,10 +9,10 @@ from ..hunyuan_foley_core.editing import DEFAULT_FADE, SHORTEST_REGION, Region, 
 from ..hunyuan_foley_core.errors import InputError
 from ..hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, margin_of
 from ..hunyuan_foley_core.timing import LATENT_RATE, SAMPLE_RATE, ClipTiming
-from ..hunyuan_foley_core.windows import WindowSettings, window_at, window_features
+from ..hunyuan_foley_core.windows import WindowSettings, plan_windows, window_at, window_features
 from .audio import require_audio
 from .comfy_model import LENGTHS_KEY, SYNC_KEY, VISUAL_KEY
-from .conditioning import cuts_of
+from .conditioning import CUTS_KEY, cuts_of
 from .context_windows import HANDLER_KEY, FoleyContextHandler
 from .messages import tell
 from .sampler import FoleySampler, sample_latents
@@ -73,13 +73,30 @@ class PartSampler:
         self.model, self.pair, self.how, self.warnings = model, (positive, negative), {**how, "denoise": denoise}, []
 
     @property
+    def cuts(self) -> tuple[int, ...]:
+        return cuts_of(extras for conditioning in self.pair for _, extras in conditioning)
+
+    @property
     def has_scenes(self) -> bool:
-        return bool(cuts_of(extras for conditioning in self.pair for _, extras in conditioning))
+        return bool(self.cuts)
 
     def __call__(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
-        pair = self.pair if self.has_scenes else [self._part(side, first, latents.shape[-1]) for side in self.pair]
+        frames = latents.shape[-1]
+        pair = self._in_scenes(frames) if self.has_scenes else [self._part(side, first, frames) for side in self.pair]
         latent = {"samples": latents, "type": "audio", **({} if mask is None else {"noise_mask": mask})}
         return sample_latents(self.model, *pair, latent, **self.how)["samples"]
+
+    def _in_scenes(self, frames: int) -> list:
+        """The conditioning of the whole sound as it is, or without its picture where that ends before the sound does."""
+        last = plan_windows(frames, WindowSettings(), self.cuts)[-1]
+        try:
+            for _, extras in self.pair[0]:
+                if VISUAL_KEY in extras:
+                    window_features(extras[VISUAL_KEY], extras[SYNC_KEY], last)
+        except InputError:
+            self.warnings = [PICTURE_ENDS]
+            return [[[text, _without_picture(extras)] for text, extras in side] for side in self.pair]
+        return self.pair
 
     def _part(self, conditioning: list, first: int, frames: int) -> list:
         return [[text, self._entry(extras, first, frames)] for text, extras in conditioning]
@@ -97,6 +114,10 @@ class PartSampler:
             except InputError:
                 self.warnings = [PICTURE_ENDS]
         return entry
+
+
+def _without_picture(extras: dict) -> dict:
+    return {name: value for name, value in extras.items() if name not in (VISUAL_KEY, SYNC_KEY, CUTS_KEY, LENGTHS_KEY)}
 
 
 class FoleyRetake(io.ComfyNode):

@@ -70,6 +70,49 @@ def test_scenes_and_timed_prompts_sound_alike_from_both_samplers(hear):
     assert change[0] < 2e-4 < 1e-3 < change[1]
 
 
+def edit_graph(class_type: str, **settings) -> dict:
+    """An edit of the sound `old.wav`, with the conditioning of the same video in two scenes."""
+    made = graph("", OURS, times="0:01.2")
+    made["text"] = node(
+        "FoleyEncodeText", encoders=["encoders", 0], video=["video", 0], prompt="hammering on a glass block",
+        negative_prompt="noisy, harsh", bandwidth_tag="high-quality", seconds=8.0,
+    )
+    made["old"] = node("LoadAudio", audio="old.wav")
+    how = dict(seed=1, steps=2, cfg=4.5, sampler_name="euler", scheduler="linear", fade=0.05)
+    made["edit"] = node(class_type, audio=["old", 0], vae=["vae", 0], **PLACES, **how, **settings)
+    made["save"]["inputs"]["audio"] = ["edit", 0]
+    return {name: part for name, part in made.items() if name not in ("latent", "sampler", "decode")}
+
+
+@pytest.fixture
+def old(server) -> torch.Tensor:
+    """2.4 s of noise [1, N] at 48 kHz, as `old.wav` among the server's inputs."""
+    sound = 0.05 * torch.randn(1, 48_000 * 12 // 5, generator=torch.Generator().manual_seed(5))
+    media.write_audio(server.base / "input" / "old.wav", sound, 48_000)
+    return sound
+
+
+def test_a_retake_over_a_cut_keeps_all_around_it(hear, old):
+    new = hear(edit_graph("FoleyRetake", start=0.8, end=1.6, strength=1.0))
+    assert new.shape == old.shape
+    changed = ((new - old).abs() > 1e-4).any(dim=0).nonzero()
+    assert 38_400 <= int(changed.min()) < 39_000 and 76_200 < int(changed.max()) < 76_800
+
+
+def test_a_sound_that_ends_before_the_cut_is_edited_in_its_scene(hear, old, server):
+    media.write_audio(server.base / "input" / "old.wav", old[:, :48_000], 48_000)
+    new = hear(edit_graph("FoleyRetake", start=0.2, end=0.6, strength=1.0))
+    assert new.shape == (1, 48_000)
+    torch.testing.assert_close(new[:, 28_800:], old[:, 28_800:48_000], atol=1e-4, rtol=0)
+
+
+def test_scenes_go_on_beyond_the_picture_from_the_prompt_alone(hear, old):
+    longer = hear(edit_graph("FoleyExtend", seconds=1.5))
+    assert longer.shape == (1, 48_000 * 39 // 10)
+    torch.testing.assert_close(longer[:, : 48_000 * 2], old[:, : 48_000 * 2], atol=1e-4, rtol=0)
+    assert float(longer[:, -48_000:].std()) > 1e-5
+
+
 @pytest.mark.parametrize("prompts, scenes, message", [
     ("0:03-0:01 bell", {}, "Line 1, character 6: found `0:01`"),
     ("0:03 bell", {}, "the prompt begins at 0:03, and the clip ends at 0:02.4"),

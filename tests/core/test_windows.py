@@ -67,6 +67,15 @@ def test_no_window_reaches_over_a_cut():
     assert torch.allclose(sums, torch.ones(2000), atol=1e-6)
 
 
+@pytest.mark.parametrize("frames", [99, 100, 120, 900])
+def test_sound_that_ends_before_the_last_scene_has_windows_up_to_its_end(frames):
+    short, whole = plan_windows(frames, cuts=CUTS), plan_windows(2000, cuts=CUTS)
+    assert short[-1].stop == frames
+    begun = {window.start: (window.visual, window.sync) for window in whole}
+    for window in (window for window in short if window.start in (0, *CUTS)):
+        assert begun[window.start] == (window.visual, window.sync)
+
+
 def test_a_window_sees_the_features_of_its_own_time():
     """Tokens that carry their number: segment k begins at latent frame 16 k, picture j at 6.25 j."""
     counts = ClipTiming.from_latent_frames(1000)
