@@ -3,7 +3,7 @@
     python scripts/benchmarks/windows.py borders|level|memory|time|prompts|cuts [--models MODELS] [--steps 16] [--clips 1]
 
 borders: onset F1 against the true events, within half a second of a hand-over between windows and elsewhere (64 s clips).
-level: how the level steps over a hand-over, and over places between them (64 s of rolling, text alone).
+level: how the level steps over a hand-over, and over places between them (64 s of a room's noise, and of rolling; text alone).
 memory: peak above the model while 1 and 10 minutes are sampled, above what noise and features take.
 time: CPU seconds of a step over the length, and how straight the line is.
 prompts: share of the onsets that lie in the span (+-0.1 s) that a prompt was given.
@@ -43,7 +43,7 @@ HELD_OUT = 900_000  # seeds from here on are not for training
 TOLERANCE = 0.06  # seconds between a heard and a true onset
 AROUND = 0.5  # seconds to either side of a hand-over
 FEWEST_EVENTS = 40
-ROLLING = "a stone ball rolls over the ground"
+LEVELS = {"steady": "a quiet room with a wooden block", "rolling": "a stone ball rolls over the ground"}
 ASKED = {
     "hammering on a glass block": (3.0, 5.0), "knocking at a wooden door": (1.0, 3.5),
     "a metal ball bounces on the floor": (5.0, 7.0),
@@ -80,14 +80,21 @@ def _close(times: np.ndarray, moments: np.ndarray, within: float, wanted: bool =
 
 
 def level(files: ModelFiles, settings: Settings, clips: int) -> dict:
+    """Of a room's noise, the one steady sound of the small world, and of rolling, which comes and goes."""
+    return {name: _level_steps(files, replace(settings, prompt=prompt), clips) for name, prompt in LEVELS.items()}
+
+
+def _level_steps(files: ModelFiles, settings: Settings, clips: int) -> dict:
     moments = hand_overs(plan_windows(latent_frames(SECONDS)))
     between = [statistics.mean(pair) for pair in itertools.pairwise(moments)]
     steps = {"hand-overs": [], "between them": []}
     for seed in range(clips):
-        sound = generate(files, replace(settings, prompt=ROLLING, seconds=SECONDS, seed=seed))[0].numpy()
+        sound = generate(files, replace(settings, seconds=SECONDS, seed=seed))[0].numpy()
         for name, places in (("hand-overs", moments), ("between them", between)):
             steps[name] += [_step(sound, place) for place in places]
-    return {name: {"mean_db": np.mean(found), "mean_size_db": np.mean(np.abs(found))} for name, found in steps.items()}
+    return {name: {
+        "mean_db": np.mean(found), "mean_size_db": np.mean(np.abs(found)), "largest_db": np.max(np.abs(found)),
+    } for name, found in steps.items()}
 
 
 def _step(sound: np.ndarray, moment: float, seconds: float = 2.0) -> float:

@@ -5,7 +5,10 @@
 
 import gc
 import os
+from dataclasses import asdict, replace
+from itertools import accumulate
 
+import pytest
 import torch
 from torch._subclasses import FakeTensor
 
@@ -43,6 +46,38 @@ def test_mixed_generations_leave_nothing_behind(run, nodes, patcher):
     # What tests before this one left may still go; nothing may come.
     tensors, sizes = zip(*counts[WARM:])
     assert max(tensors) == tensors[0] and max(sizes) == sizes[0], counts
+
+
+def peak_of(step) -> int:
+    """Most bytes that tensors took at once while `step` ran, above those there before; no seconds, no other processes."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    changes = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize("dtype, batch", [(torch.bfloat16, 2), (torch.bfloat16, 8), (torch.float32, 2)])
+def test_the_estimate_that_comfyui_plans_with_covers_a_step(comfy, nodes, monkeypatch, dtype, batch):
+    """One block of each kind at the released width: activations do not add up over blocks. Convolutions' workspaces are
+    no tensors; the estimate has room for them."""
+    from benchmarks.sizes import XXL
+
+    sizes = replace(XXL, num_multimodal_blocks=1, num_unimodal_blocks=1)
+    config = nodes.model.FoleyModelConfig(asdict(sizes))
+    config.set_inference_dtype(dtype, None)
+    model = config.get_model({})
+    weights = {name: torch.full(tensor.shape, 0.01, dtype=dtype) for name, tensor in model.diffusion_model.state_dict().items()}
+    model.load_model_weights(weights)
+    timing = nodes.model.ClipTiming.from_latent_frames(400)
+    shapes = (77, sizes.text_dim), (timing.visual_tokens, sizes.visual_dim), (timing.sync_tokens, sizes.sync_dim)
+    features = [torch.randn(batch, *shape).to(dtype) for shape in shapes]
+    latents, times = torch.randn(batch, sizes.latent_channels, 400).to(dtype), torch.full((batch,), 500.0)
+    # As on a GPU: without attention that needs no memory of its own ComfyUI reckons with much more.
+    monkeypatch.setattr(comfy.model_management, "xformers_enabled", lambda: True)
+    with torch.inference_mode():
+        prepared = model.diffusion_model.prepare(*features, 400).of_samples(list(range(batch)))
+        peak = peak_of(lambda: model.diffusion_model.denoise(latents, times, prepared))
+    assert 1.1 <= model.memory_required([batch, sizes.latent_channels, 400]) / peak <= 2
 
 
 def test_encoders_make_room_for_sampling(comfy, nodes, base):
