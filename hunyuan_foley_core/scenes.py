@@ -50,7 +50,7 @@ def detect_cuts(video: str | Path, threshold: float = THRESHOLD) -> list[float]:
     except ImportError as error:
         raise MissingPackageError(
             f"Cuts are found by PySceneDetect, which cannot be used here ({error}).", "",
-            "Install it with `pip install scenedetect opencv-python-headless`, or give the times of the cuts.",
+            "Install it with `pip install scenedetect-headless`, or give the times of the cuts.",
         ) from error
     try:
         scenes = scenedetect.detect(str(video), scenedetect.AdaptiveDetector(adaptive_threshold=threshold))

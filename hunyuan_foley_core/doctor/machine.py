@@ -15,7 +15,7 @@ NEEDED = ("torch", "numpy", "safetensors", "av", "einops", "tokenizers")
 EXTRAS = {  # by package: what it is for, and what to install
     "huggingface_hub": ("downloads", "huggingface_hub"),
     "PIL": ("timelines on the command line", "pillow"),
-    "scenedetect": ("finding the cuts of a video", "scenedetect opencv-python-headless"),
+    "scenedetect": ("finding the cuts of a video", "scenedetect-headless"),
     "pyarrow": ("training from .parquet manifests", "pyarrow"),
     "tensorboard": ("figures of a training in TensorBoard", "tensorboard"),
 }
