@@ -1,10 +1,11 @@
 """What windows, scenes and timed prompts do to sound, on the small model or another one.
 
-    python scripts/benchmarks/windows.py borders|level|memory|time|prompts|cuts [--models MODELS] [--steps 16] [--clips 1]
+    python scripts/benchmarks/windows.py borders|level|memory|films|time|prompts|cuts [--models MODELS] [--steps 16] [--clips 1]
 
 borders: onset F1 against the true events, within half a second of a hand-over between windows and elsewhere (64 s clips).
 level: how the level steps over a hand-over, and over places between them (64 s of a room's noise, and of rolling; text alone).
 memory: peak above the model while 1 and 10 minutes are sampled, above what noise and features take.
+films: the command `generate` from file to file on films of 1 and 10 minutes: peak memory of the process, and time.
 time: CPU seconds of a step over the length, and how straight the line is.
 prompts: share of the onsets that lie in the span (+-0.1 s) that a prompt was given.
 cuts: how far a scene reaches over its cut when latents are decoded in one go.
@@ -25,10 +26,10 @@ import torch
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from benchmarks.memory import MB, in_own_process, peak_during  # noqa: E402
+from benchmarks.memory import MB, in_own_process, peak_during, status_mb  # noqa: E402
 from console import say  # noqa: E402
 
-from hunyuan_foley_core import checkpoint, small_model  # noqa: E402
+from hunyuan_foley_core import checkpoint, cli, media, small_model  # noqa: E402
 from hunyuan_foley_core.data import make_clip  # noqa: E402
 from hunyuan_foley_core.data.scoring import OnsetScore, compare, onsets  # noqa: E402
 from hunyuan_foley_core.data.world import write_picture  # noqa: E402
@@ -43,6 +44,7 @@ HELD_OUT = 900_000  # seeds from here on are not for training
 TOLERANCE = 0.06  # seconds between a heard and a true onset
 AROUND = 0.5  # seconds to either side of a hand-over
 FEWEST_EVENTS = 40
+FILMS = 60.0, 600.0  # seconds
 LEVELS = {"steady": "a quiet room with a wooden block", "rolling": "a stone ball rolls over the ground"}
 ASKED = {
     "hammering on a glass block": (3.0, 5.0), "knocking at a wooden door": (1.0, 3.5),
@@ -135,6 +137,29 @@ def _run(transformer, noise, features, steps: int):
     return sample(transformer, noise, text=text, negative_text=text + 1, steps=steps, **features)
 
 
+def films(files: ModelFiles, settings: Settings, clips: int) -> dict:
+    found = {}
+    for seconds in FILMS:
+        with tempfile.TemporaryDirectory() as folder:
+            film, out = Path(folder) / "film.mp4", Path(folder) / "out.mp4"
+            write_picture(make_clip(HELD_OUT, seconds), film, preset="ultrafast")
+            words = ["generate", "--video", film, "--prompt", "hammering on a wooden block", "--out", out]
+            words += ["--models", files.transformer.parent, "--steps", settings.steps]
+            found[seconds] = {**in_own_process(_film, list(map(str, words))), "sound_s": media.probe(out).duration}
+    short, long = (found[seconds] for seconds in FILMS)
+    return {**found, "peak of the longer over that of the shorter": long["peak_mb"] / short["peak_mb"]}
+
+
+def _film(words: list[str]) -> dict:
+    torch.set_num_threads(1)
+    start, computed = time.perf_counter(), time.process_time()
+    status = cli.main(words)
+    assert status == 0, f"generate ended with {status}"
+    return {
+        "peak_mb": status_mb("VmHWM"), "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - computed,
+    }
+
+
 def duration(files: ModelFiles, settings: Settings, clips: int) -> dict:
     transformer = checkpoint.load_transformer(files.transformer)
     minutes, taken = (0.5, 1, 2, 4, 6, 8, 10), []
@@ -194,7 +219,7 @@ def _reach_ms(difference: np.ndarray, least: float) -> float:
     return float(np.flatnonzero(difference > least).max(initial=-1) + 1) / SAMPLE_RATE * 1000
 
 
-MEASURES = {"borders": borders, "level": level, "memory": memory, "time": duration, "prompts": prompts, "cuts": cuts}
+MEASURES = {"borders": borders, "level": level, "memory": memory, "films": films, "time": duration, "prompts": prompts, "cuts": cuts}
 
 
 def main() -> None:
