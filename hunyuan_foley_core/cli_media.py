@@ -1,6 +1,8 @@
 """How sound is mixed and written, for all commands that write it; and `mux` and `timeline` for sound that is there."""
 
 import argparse
+import itertools
+import os
 import tempfile
 from pathlib import Path
 
@@ -114,10 +116,16 @@ def _kept(waveform: torch.Tensor, sample_rate: int, out: Path, error: FoleyError
     """Where the sound could still be written: beside the output, or where the system keeps temporary files."""
     for folder in (out.parent, Path(tempfile.gettempdir())):
         try:
-            return media.write_audio(folder / f"{out.stem}.flac", waveform, sample_rate).path
+            return media.write_audio(_unused(folder / f"{out.stem}.flac"), waveform, sample_rate).path
         except FoleyError:
             continue
     raise error
+
+
+def _unused(path: Path) -> Path:
+    """The path, with the first number from 2 on behind its stem that makes it one where nothing lies yet."""
+    numbered = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
 
 # ---- mux
@@ -145,13 +153,13 @@ def add_timeline(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("video", type=Path, help="the video to show")
     add("--sound", type=Path, metavar="FILE", help="the sound to show (default: the video's own, if it has one)")
-    add("--out", type=Path, help="the picture to write (default: the video's name with .png, in the current folder)")
+    add("--out", type=Path, help="the picture to write (default: the video's name with _timeline.png, in the current folder)")
     add("--width", type=int, default=1600, help="of the picture in pixels (default: %(default)s)")
     cli_windows.add_windows(command)
 
 
 def run_timeline(args: argparse.Namespace) -> Path:
-    out = args.out or Path(f"{args.video.stem}.png")
+    out = args.out or Path(f"{args.video.stem}_timeline.png")
     if out.suffix.lower() != ".png":
         raise InputError(f"The picture was to be written as {out.name}.", "It is a PNG.", "Let the name end in .png.")
     timeline = _timeline_module()

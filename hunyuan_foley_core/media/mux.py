@@ -2,6 +2,7 @@
 
 import errno
 import heapq
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +14,7 @@ import torch
 from ..errors import InputError, MediaError, NoPictureError
 from ..timing import SYNC_RATE
 from .audio import read_audio
-from .containers import Codec, Container, codec_for, container_for, held_by, rate_for, suffix_for
+from .containers import DEFAULT_RATE, Codec, Container, codec_for, container_for, held_by, rate_for, suffix_for
 from .mixdown import Mix, Track, check_sound_rate, mixdown
 from .output import WriteReport, add_sound, clip, encode, replacing
 from .packets import DecodeReport, demuxed
@@ -105,8 +106,9 @@ def check_mux(source, out_path, mode: str = "replace", *, codec: str | None = No
     """Raise what `mux` would for this source and name, to be asked before hours are spent on the sound."""
     out_path, mode = Path(out_path), Mix(mode=mode).mode
     kind, picture = container_for(out_path), _measure(source, DecodeReport())
-    codec_for(out_path, codec, check_sound_rate(rate))
+    coding = codec_for(out_path, codec, check_sound_rate(rate))
     _check_fits(source, picture, kind, out_path)
+    _check_header(source, picture, kind, coding, rate or rate_for(coding, DEFAULT_RATE), out_path)
     if mode == "mix":
         read_audio(source, duration=0.1)
 
@@ -172,6 +174,14 @@ def _check_fits(source, picture: _Picture, kind: Container, path: Path) -> None:
             f"{path.suffix} files cannot hide frames.",
             "Write a .mp4 or .mov file instead.",
         )
+
+
+def _check_header(source, picture: _Picture, kind: Container, coding: Codec, rate: int, path: Path) -> None:
+    """MediaError where the muxer refuses a header of these streams, written to memory."""
+    with open_source(source) as old, av.open(io.BytesIO(), "w", format=kind.name) as new:
+        _copied_streams(source, old, new, kind, WriteReport(path, coding.encoder, 0.0))
+        add_sound(new, coding.encoder, coding.sample_format, rate, 2, coding.bit_rate)
+        _begin(new, source, picture, path)
 
 
 def _misfit(source, picture: _Picture, path: Path) -> MediaError:

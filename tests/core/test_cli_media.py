@@ -88,6 +88,20 @@ def test_a_full_disk_loses_no_sound(clip, tmp_path, monkeypatch):
     assert [path.name for path in spare.iterdir()] == ["x.flac"]
 
 
+def test_a_sound_that_is_kept_takes_no_name_that_is_there(clip, tmp_path, monkeypatch):
+    def full_disk(*_, **__):
+        raise MediaError("No room left.")
+
+    monkeypatch.setattr(media, "mux", full_disk)
+    for name in ("film.flac", "film_2.flac"):
+        (tmp_path / name).write_bytes(b"somebody's sound")
+    args = cli.parser().parse_args(["generate", "--video", str(clip[0]), "--out", str(tmp_path / "film.mov")])
+    with pytest.raises(MediaError, match="is kept in .*film_3.flac"):
+        cli_media.write_sound(args, clip[0], torch.zeros(1, RATE), RATE, args.out)
+    assert (tmp_path / "film.flac").read_bytes() == (tmp_path / "film_2.flac").read_bytes() == b"somebody's sound"
+    assert media.read_audio(tmp_path / "film_3.flac")[0].shape == (1, RATE)
+
+
 def test_a_full_disk_leaves_no_half_file(clip, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -101,11 +115,13 @@ def test_a_full_disk_leaves_no_half_file(clip, tmp_path, monkeypatch, capsys):
 def test_timeline_with_and_without_sound(clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     silent = videos.make_video(tmp_path / "silent.mp4", frames=1)
+    (tmp_path / "clip.png").write_bytes(b"a picture of the user's")
     assert run("timeline", clip[0]) == 0 and run("timeline", silent, "--out", tmp_path / "s.png", "--width", "800") == 0
     assert run("timeline", silent, "--sound", clip[1], "--out", tmp_path / "t.png") == 0
-    heights = [Image.open(tmp_path / name).size[1] for name in ("clip.png", "s.png", "t.png")]
+    heights = [Image.open(tmp_path / name).size[1] for name in ("clip_timeline.png", "s.png", "t.png")]
     assert heights[0] == heights[2] > heights[1] + 300
     plan = ["--scenes", "0:01", "--timed", "0:00-0:01 a drum\n#2 rain", "--window", "1", "--overlap", "0.32"]
     assert run("timeline", clip[0], "--out", tmp_path / "u.png", *plan) == 0
     assert Image.open(tmp_path / "u.png").size[1] > heights[0] + 60
+    assert (tmp_path / "clip.png").read_bytes() == b"a picture of the user's"
     assert run("timeline", silent, "--out", tmp_path / "t.jpg") == 1

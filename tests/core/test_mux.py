@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hunyuan_foley_core.errors import InputError, MediaError
-from hunyuan_foley_core.media import mux, probe, read_audio, stream_frames, suffix_for, to_mono
+from hunyuan_foley_core.media import check_mux, mux, probe, read_audio, stream_frames, suffix_for, to_mono
+from hunyuan_foley_core.media.containers import CONTAINERS
 from tests import videos
 
 CLICK = 24_123
@@ -239,6 +240,18 @@ def test_a_picture_that_does_not_fit_names_the_suffix_that_does(kind, suffix, tm
     source = videos.make_video(tmp_path / name, **options)
     with pytest.raises(MediaError, match=f"Write a {suffix_for(source)} file"):
         mux(source, click(), 48_000, tmp_path / f"out{suffix}")
+    with pytest.raises(MediaError, match=f"Write a {suffix_for(source)} file"):
+        check_mux(source, tmp_path / f"out{suffix}")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_what_fits_is_let_through_before_the_sound_is_made(kind, tmp_path):
+    name, options = SOURCES[kind]
+    source = videos.make_video(tmp_path / name, **options)
+    for suffix in FITS[kind]:
+        for codec in CONTAINERS[suffix].codecs:
+            check_mux(source, tmp_path / f"out{suffix}", codec=codec)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
