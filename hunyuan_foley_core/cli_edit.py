@@ -170,6 +170,7 @@ def run_layers(args: argparse.Namespace) -> Path:
     with cli_settings.progress_line() as progress:
         networks = Networks(cli_settings.files_of(args), cli_settings.settings_of(args), progress)
         folder = StemFolder(args.out, networks, args.video, args.seconds, report)
+        folder.check(layers)
         stems = [folder.stem(layer) for layer in layers]
     sound, _, rate = mix(
         [stem.waveform for stem in stems], [stem.sample_rate for stem in stems],

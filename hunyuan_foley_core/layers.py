@@ -1,7 +1,8 @@
 """Layers: several sounds for one clip, each a stem that is made on its own, and their mix.
 
 A stem lies in a folder as FLAC beside a JSON file with all it was made from. While that stays the same the stem is not
-made again, so levels and mutes change only the mix, and a stem changed by hand in another program stays as it is.
+made again, so levels and mutes change only the mix, and a stem changed by hand in another program stays as it is. No
+file is replaced that was not made here.
 """
 
 import difflib
@@ -137,17 +138,35 @@ class StemFolder:
             raise InputError(f"The layers are to be {seconds:g} s long.", "Expected more than 0.", "Change the length.")
         self.folder, self.networks, self.video, self.seconds, self.report = folder, networks, video, seconds, report
 
+    def check(self, layers: Sequence[Layer]) -> None:
+        """To be asked before any is made. InputError where a file has a name that is needed and was not made here."""
+        for layer in layers:
+            sound, notes = self._paths(layer)
+            if notes.exists() and not _is_recipe(_read(notes)):
+                raise InputError(
+                    f"{notes} is there and does not say what a stem was made from.", "It is not overwritten.",
+                    f"Rename the layer `{layer.name}`, or choose another folder.",
+                )
+            if sound.exists() and not notes.exists():
+                raise _foreign(sound, "nothing beside it says from what")
+        mix_file = self.folder / f"{MIX}.flac"
+        if mix_file.exists() and not any(_is_recipe(_read(notes)) for notes in self.folder.glob("*.json")):
+            raise _foreign(mix_file, "no stem lies beside it")
+
     def stem(self, layer: Layer) -> Stem:
-        sound, notes = (self.folder / f"{layer.name}{suffix}" for suffix in (".flac", ".json"))
+        sound, notes = self._paths(layer)
         recipe = self._recipe(layer)
         is_new = not (sound.is_file() and _read(notes) == recipe)
         if is_new:
             waveform = self._make(layer)
-            notes.unlink(missing_ok=True)  # a sound that is not of these notes must not lie beside them
+            _write(notes, {**recipe, "in work": True})  # the sound must not be taken for that of older or newer notes
             media.write_audio(sound, waveform, SAMPLE_RATE)
-            with replacing(notes) as temporary:
-                temporary.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+            _write(notes, recipe)
         return Stem(layer, *media.read_audio(sound), is_new)
+
+    def _paths(self, layer: Layer) -> tuple[Path, Path]:
+        """Where the sound of a layer lies, and the notes of what it was made from."""
+        return self.folder / f"{layer.name}.flac", self.folder / f"{layer.name}.json"
 
     def _make(self, layer: Layer) -> Tensor:
         features = self._features if layer.video else None
@@ -189,6 +208,22 @@ def _read(path: Path) -> dict | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
+
+
+def _write(path: Path, recipe: dict) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_recipe(content) -> bool:
+    return isinstance(content, dict) and {"layer", "sampling", "clip_seconds", "files"} <= content.keys()
+
+
+def _foreign(sound: Path, why: str) -> InputError:
+    return InputError(
+        f"{sound} is there, and {why}.", "A sound that was not made here is not overwritten.",
+        "Move it away (or delete it, to have it made again), or choose another folder.",
+    )
 
 
 def digest(path: str | Path) -> str:

@@ -50,6 +50,7 @@ HIT, RAIN = Layer("hit", "a hit", seed=1), Layer("rain", "rain", video=False, se
 
 def make(out, networks, *layers, seconds=0.5):
     folder = StemFolder(out, networks, None, seconds, media.DecodeReport())
+    folder.check(layers)
     return [folder.stem(layer) for layer in layers]
 
 
@@ -91,13 +92,29 @@ def test_other_settings_lengths_and_weights_make_all_again(out, files):
 def test_what_was_lost_or_damaged_is_made_again_and_what_was_edited_stays(out, files):
     make(out, CountedNetworks(files), HIT, RAIN)
     (out / "hit.flac").unlink()
-    (out / "rain.json").write_text('{"layer":')
+    (out / "rain.flac").unlink()
+    (out / "rain.json").unlink()
     networks = CountedNetworks(files)
     make(out, networks, HIT, RAIN)
     assert len(networks.made) == 2
     media.write_audio(out / "rain.flac", torch.full((1, 100), 0.5), 48_000)
     (stem,) = make(out, CountedNetworks(files), RAIN)
     assert not stem.is_new and stem.waveform.shape == (1, 100)
+
+
+@pytest.mark.parametrize("files_there, message", [
+    ({"rain.json": '{"layers": [{"name": "rain"}]}'}, "rain.json is there and does not say .* Rename the layer `rain`"),
+    ({"rain.flac": "a sound", "rain.json": '{"layer":'}, "rain.json is there and does not say"),
+    ({"rain.flac": "a sound"}, "rain.flac is there, and nothing beside it"),
+    ({"mix.flac": "a sound", "other.json": "[1]"}, "mix.flac is there, and no stem"),
+])
+def test_what_was_not_made_here_is_refused_before_anything_is_made(out, files, files_there, message):
+    for name, content in files_there.items():
+        (out / name).write_text(content)
+    networks = CountedNetworks(files)
+    with pytest.raises(InputError, match=message):
+        make(out, networks, HIT, RAIN)
+    assert networks.made == [] and {path.name: path.read_text() for path in out.iterdir()} == files_there
 
 
 def test_an_interrupted_stem_leaves_nothing_that_looks_finished(out, files, monkeypatch):
@@ -112,7 +129,7 @@ def test_an_interrupted_stem_leaves_nothing_that_looks_finished(out, files, monk
     monkeypatch.undo()
     networks = CountedNetworks(files)
     make(out, networks, RAIN)
-    assert len(networks.made) == 1  # the old sound is not taken for the new one's
+    assert len(networks.made) == 1  # the old sound is not taken for the new one's, nor for one of somebody else
 
 
 def test_a_full_disk_is_said_and_loses_no_stem_that_is_finished(out, files, monkeypatch):
@@ -123,7 +140,7 @@ def test_a_full_disk_is_said_and_loses_no_stem_that_is_finished(out, files, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(MediaError, match="rain.flac could not be written .No space left on device"):
+    with pytest.raises(MediaError, match="rain.json could not be written .No space left on device"):
         make(out, CountedNetworks(files), HIT, replace(RAIN, seed=9))
     assert (out / "rain.flac").read_bytes() == before
     assert {path.suffix for path in out.iterdir()} == {".flac", ".json"}
