@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from .places import files_below
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"}
 FILE, OUT = "file", "out"  # columns beside those named like options
+NAMELESS = ""  # a column that a separator at the end of the first line makes
 _YES, _NO = {"yes", "true", "1", "x"}, {"no", "false", "0"}
 # What does not change the sound, or is the same for all files.
 _NOT_DIGESTED = {"command", "out", "folder", "csv", "video", "device"}
@@ -120,6 +122,7 @@ def _csv_rows(args: argparse.Namespace) -> Iterator[Row]:
     for number, cells in enumerate(_table(args.csv, options), 2):
         name = f"{cells[FILE]} (row {number})"
         try:
+            _check_columns(cells.pop(NAMELESS))
             row = options.read(cells, args)
             row.video = args.csv.parent / cells[FILE]
             place = Path(cells[FILE]).name if Path(cells[FILE]).is_absolute() else Path(cells[FILE])
@@ -136,18 +139,33 @@ def _table(path: Path, options: "_RowParser") -> list[dict[str, str]]:
         raise InputError(f"{path} cannot be read ({error}).", "Expected a CSV file in UTF-8.", "Check its name.") from error
     first = text.partition("\n")[0]
     delimiter = ";" if first.count(";") > first.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-    columns = [column.strip() for column in reader.fieldnames or ()]
-    unknown = [column for column in columns if column not in (FILE, OUT) and options.option(column) is None]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [column.strip() for column in next(lines, ())]
+    unknown = [column for column in columns if column not in (FILE, OUT, NAMELESS) and options.option(column) is None]
     if FILE not in columns or unknown:
         what = f"an unknown column `{unknown[0]}`" if unknown else f"no column `{FILE}`"
         raise InputError(f"{path.name} has {what}.", f"Known are {FILE}, {OUT}, {', '.join(options.names())}.", "Rename it.")
-    reader.fieldnames = columns
-    rows = [{key: (value or "").strip() for key, value in row.items() if key is not None} for row in reader]
+    rows = [_cells(columns, line) for line in lines]
     rows = [row for row in rows if any(row.values())]
     if not rows or not all(row[FILE] for row in rows):
         raise InputError(f"{path.name} has {'a row without a file' if rows else 'no rows'}.", f"Each names its `{FILE}`.")
     return rows
+
+
+def _cells(columns: list[str], line: list[str]) -> dict[str, str]:
+    """The cells of a line by column; those of no column, or of one without a name, together."""
+    row = {NAMELESS: ""}
+    for column, cell in zip_longest(columns, line, fillvalue=""):
+        row[column] = cell.strip() if column else " ".join([row[NAMELESS], cell]).strip()
+    return row
+
+
+def _check_columns(nameless: str) -> None:
+    if nameless:
+        raise InputError(
+            f"`{nameless}` stands in no column.", "A cell that holds the table's separator has to be in quotes.",
+            'Put the prompt in quotes, such as "a gate squeaks, birds".',
+        )
 
 
 class _RowParser(argparse.ArgumentParser):

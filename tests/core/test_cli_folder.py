@@ -117,6 +117,16 @@ def test_a_csv_says_what_each_file_gets(models, clips, tmp_path, made, capsys):
     assert "b/c.webm (row 4): A value cannot be used" in error and "gone.mp4 (row 5): There is no file" in error
 
 
+def test_a_row_with_more_cells_than_columns_fails_and_empty_ones_do_not_count(models, clips, tmp_path, made, capsys):
+    table = clips / "list.csv"
+    table.write_text("file,seed,prompt,\na.mp4,3,a gate squeaks, birds\na.mp4,4,rain,,,\nb/c.webm,5,a gate, birds,wind\n")
+    assert run(models, tmp_path, "--csv", table) == 1
+    assert made == [("a.mp4", "rain", 4)]
+    error = capsys.readouterr().err
+    assert "a.mp4 (row 2): `birds` stands in no column" in error and "Put the prompt in quotes" in error
+    assert "b/c.webm (row 4): `birds wind` stands in no column" in error
+
+
 @pytest.mark.parametrize("text, message", [
     ("file,colour\na.mp4,red\n", "unknown column `colour`"),
     ("file,models\na.mp4,x\n", "unknown column `models`"),
