@@ -8,6 +8,7 @@ import torch
 
 from . import cli_media, cli_settings, media
 from .editing import DEFAULT_FADE, Make, Region, extend, retake, vary
+from .errors import InputError
 from .layers import StemFolder, mix, read_layers
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
@@ -16,6 +17,7 @@ from .start import Start
 from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 
 MOST_MISSING = 0.5  # seconds of picture that a sound may lack at its end and still be made to the picture
+MOST_CUT = 0.1  # seconds of a new sound that may be lost at the picture's end: files do not end at the very sample
 
 Command = argparse.ArgumentParser
 
@@ -94,6 +96,24 @@ class _Edit:
         self.waveform, self.sample_rate = media.read_audio(args.audio, report=self.report)
         self.files, self.settings = cli_settings.files_of(args), cli_settings.prompted_settings_of(args)
 
+    @property
+    def seconds(self) -> float:
+        """Length of the sound that is there."""
+        return self.waveform.shape[-1] / self.sample_rate
+
+    def check_heard(self, end: float) -> None:
+        """InputError where the new sound, up to `end` seconds, would be cut off with the picture that it is put to."""
+        args, end = self.args, end + self.args.offset
+        if args.video is None or not cli_media.ends_with_picture(args):
+            return
+        picture = media.probe(args.video).duration
+        if picture is not None and picture < end - MOST_CUT:
+            raise InputError(
+                f"The new sound ends at {end:.2f} s, the picture of {args.video.name} at {picture:.2f} s.",
+                "A sound that is put to a picture is cut off where it ends.",
+                "Write a .wav or .flac without mixing instead, or give a longer --video.",
+            )
+
     def run(self, edit: Callable[[torch.Tensor, int, Networks, Make], tuple[torch.Tensor, int]]) -> Path:
         """Writes what `edit(sound [1, channels, N], sample rate, codec, make)` gives."""
         with cli_settings.progress_line() as progress:
@@ -124,14 +144,17 @@ class _Edit:
 
 
 def run_retake(args: argparse.Namespace) -> Path:
-    region = Region(args.start, args.end, args.fade)
-    return _Edit(args).run(
+    edit, region = _Edit(args), Region(args.start, args.end, args.fade)
+    edit.check_heard(args.end)
+    return edit.run(
         lambda waveform, rate, codec, make: (retake(waveform, rate, region, codec, make), rate)
     )
 
 
 def run_extend(args: argparse.Namespace) -> Path:
-    return _Edit(args).run(
+    edit = _Edit(args)
+    edit.check_heard(edit.seconds + args.seconds)
+    return edit.run(
         lambda waveform, rate, codec, make: (extend(waveform, rate, args.seconds, args.fade, codec, make), rate)
     )
 

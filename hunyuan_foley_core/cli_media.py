@@ -89,6 +89,11 @@ def check_output(args: argparse.Namespace, video: Path | None, out: Path, audio_
         media.check_mux(video, out if not is_sound else Path("x.mkv"), mix.mode, codec=args.codec, rate=args.rate)
 
 
+def ends_with_picture(args: argparse.Namespace) -> bool:
+    """Whether the result is as long as the picture, not as the sound."""
+    return args.out.suffix.lower() not in SOUND_SUFFIXES or mix_of(args).mode == "mix"
+
+
 def write_sound(
     args: argparse.Namespace, video: Path | None, waveform: torch.Tensor, sample_rate: int, out: Path
 ) -> list[str]:
@@ -103,6 +108,8 @@ def write_sound(
 
 def _write(args, video, waveform, sample_rate: int, out: Path) -> list[str]:
     mix = vars(mix_of(args))
+    if out.suffix.lower() in SOUND_SUFFIXES and args.rate is None and mix == vars(media.Mix()):
+        return media.write_audio(out, waveform, sample_rate).warnings  # as it is, in all of its channels
     if out.suffix.lower() not in SOUND_SUFFIXES:
         return media.mux(video, waveform, sample_rate, out, codec=args.codec, rate=args.rate, **mix).warnings
     if mix["mode"] == "mix":

@@ -47,6 +47,27 @@ def test_an_extension_beyond_the_picture_is_told(stereo, video, tmp_path, capsys
     assert new.shape[1] == 66_150 + 44_100 and torch.equal(new[:, :63_900], old[:, :63_900])
 
 
+@pytest.mark.parametrize("edit", [["extend", "SOUND", "--seconds", 1], ["retake", "LONG", "--start", 2, "--end", 3]])
+@pytest.mark.parametrize("how", [["--out", "out.mp4"], ["--out", "out.wav", "--mix"]])
+def test_what_the_end_of_the_picture_would_cut_off_is_refused(stereo, tmp_path, monkeypatch, capsys, edit, how):
+    video = videos.make_video(tmp_path / "clip.mp4", frames=40, rate=25, waveform=videos.sine(1.6))
+    sounds = {"SOUND": stereo, "LONG": media.write_audio(tmp_path / "long.wav", torch.zeros(1, 4 * 48_000), 48_000).path}
+    monkeypatch.setattr(Networks, "__init__", lambda *_, **__: pytest.fail("worked first"))
+    monkeypatch.chdir(tmp_path)
+    assert run(*(sounds.get(word, word) for word in edit), "--video", video, *how, *FAST) == 1
+    error = capsys.readouterr().err
+    assert "the picture of clip.mp4 at 1.60 s" in error and "Write a .wav or .flac" in error
+
+
+def test_an_edit_keeps_all_channels_unless_they_are_to_be_mixed(tmp_path):
+    sound = 0.1 * torch.randn(6, 48_000, generator=torch.Generator().manual_seed(0))
+    surround, out = media.write_audio(tmp_path / "surround.wav", sound, 48_000).path, tmp_path / "out.wav"
+    assert run("retake", surround, "--start", 0.5, "--end", 1, "--out", out, *FAST) == 0
+    assert torch.equal(media.read_audio(out)[0][:, :24_000], sound[:, :24_000])
+    assert run("retake", surround, "--start", 0.5, "--end", 1, "--out", out, "--gain", -6, *FAST) == 0
+    assert media.read_audio(out)[0].shape[0] == 2
+
+
 def test_variations_are_as_long_as_the_sound_and_go_as_far_as_asked(stereo, tmp_path):
     made = {}
     for strength in (0, 0.5):
