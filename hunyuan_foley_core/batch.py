@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FoleyError, InputError
+from .media.output import replacing
 
 LOG_NAME = "foley_batch.json"
 _VERSION = 1
@@ -110,17 +111,26 @@ class _Log:
 
     def __init__(self, path: Path):
         self.path, self.digests = path, {}
+        self._read()
+
+    def _read(self) -> None:
+        """Takes over what the file has by now: another run may write to it too."""
         try:
-            self.digests = dict(json.loads(path.read_text(encoding="utf-8"))["files"])
+            self.digests.update(json.loads(self.path.read_text(encoding="utf-8"))["files"])
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path} cannot be read ({error}).", "It says what was made here, and from what.",
+                f"{self.path} cannot be read ({error}).", "It says what was made here, and from what.",
                 "Move it away; the files beside it then have to go too, or they stay as they are.",
             ) from error
 
     def has(self, job: Job) -> bool:
+        if not self._knows(job):
+            self._read()
+        return self._knows(job)
+
+    def _knows(self, job: Job) -> bool:
         return all(path.is_file() and self.digests.get(self._key(path)) == job.digest for path in job.outputs)
 
     def check_ours(self, job: Job) -> None:
@@ -133,10 +143,10 @@ class _Log:
                 )
 
     def note(self, job: Job) -> None:
+        self._read()
         self.digests.update({self._key(path): job.digest for path in job.outputs})
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(json.dumps({"files": self.digests}, indent=1), encoding="utf-8")
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps({"files": self.digests}, indent=1), encoding="utf-8")
 
     def _key(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.path.parent)).as_posix()

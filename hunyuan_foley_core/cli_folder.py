@@ -4,6 +4,7 @@ import argparse
 import copy
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -125,10 +126,23 @@ def _csv_rows(args: argparse.Namespace) -> Iterator[Row]:
             _check_columns(cells.pop(NAMELESS))
             row = options.read(cells, args)
             row.video = args.csv.parent / cells[FILE]
-            place = Path(cells[FILE]).name if Path(cells[FILE]).is_absolute() else Path(cells[FILE])
-            yield _with_output(name, row, Path(place), cells.get(OUT))
+            yield _with_output(name, row, _place(cells[FILE]), cells.get(OUT))
         except FoleyError as error:
             yield name, error
+
+
+def _place(file: str) -> Path:
+    """Where the result of a file lies in the folder of the results: as the file beside the table, but never above it."""
+    path = Path(os.path.normpath(file))
+    return Path(path.name) if path.is_absolute() else Path(*(part for part in path.parts if part != os.pardir))
+
+
+def _check_inside(out: Path, folder: Path) -> None:
+    if Path(os.path.abspath(folder)) not in Path(os.path.abspath(out)).parents:
+        raise InputError(
+            f"The result was to go to {out}.", f"Expected a place in {folder}, the folder of all results.",
+            f"Correct the cell of the column `{OUT}`, or change --out.",
+        )
 
 
 def _table(path: Path, options: "_RowParser") -> list[dict[str, str]]:
@@ -214,6 +228,7 @@ def _with_output(name: str, row: argparse.Namespace, place: Path, out: str | Non
     try:
         if out:
             row.out = folder / out
+            _check_inside(row.out, folder)
         elif row.audio_only:
             row.out = folder / place.with_suffix(".flac")
         else:

@@ -117,6 +117,32 @@ def test_a_csv_says_what_each_file_gets(models, clips, tmp_path, made, capsys):
     assert "b/c.webm (row 4): A value cannot be used" in error and "gone.mp4 (row 5): There is no file" in error
 
 
+def test_results_stay_in_their_folder(models, clips, tmp_path, made, capsys):
+    table, out = clips / "b" / "list.csv", tmp_path / "out"
+    table.write_text(f"file,out\n../a.mp4,\nc.webm,../x.wav\nc.webm,{tmp_path}/y.wav\nc.webm,z/../z.wav\n")
+    assert run(models, out, "--csv", table) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and shown(out) == ["a.mp4", "z.wav"]
+    error = capsys.readouterr().err
+    assert "c.webm (row 3): The result was to go to" in error and "c.webm (row 4): The result was to go to" in error
+
+
+def test_two_runs_into_one_folder_keep_each_others_log(models, clips, tmp_path, made, monkeypatch, capsys):
+    """The second run begins and ends while the first makes its first file, which is not that of the second."""
+    base, real = ["--csv", clips / "all.csv"], media.mux
+    (clips / "all.csv").write_text("file\na.mp4\nb/c.webm\n")
+    (clips / "one.csv").write_text("file\nb/c.webm\n")
+
+    def with_another_run(*arguments, **others):
+        monkeypatch.setattr(media, "mux", real)
+        assert run(models, tmp_path, "--csv", clips / "one.csv") == 0
+        return real(*arguments, **others)
+
+    monkeypatch.setattr(media, "mux", with_another_run)
+    assert run(models, tmp_path, *base) == 0
+    assert [name for name, *_ in made] == ["a.mp4", "c.webm"]
+    assert json.loads((tmp_path / LOG).read_text())["files"].keys() == {"a.mp4", "b/c.webm"}
+
+
 def test_a_row_with_more_cells_than_columns_fails_and_empty_ones_do_not_count(models, clips, tmp_path, made, capsys):
     table = clips / "list.csv"
     table.write_text("file,seed,prompt,\na.mp4,3,a gate squeaks, birds\na.mp4,4,rain,,,\nb/c.webm,5,a gate, birds,wind\n")
