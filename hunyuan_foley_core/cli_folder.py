@@ -114,7 +114,7 @@ def _folder_rows(args: argparse.Namespace) -> Iterator[Row]:
         row, caption = copy.copy(args), video.with_suffix(".txt")
         row.video, name = video, video.relative_to(args.folder).as_posix()
         if caption.is_file():
-            row.prompt = caption.read_text(encoding="utf-8", errors="replace").strip()
+            row.prompt = caption.read_text(encoding="utf-8-sig", errors="replace").strip()
         yield _with_output(name, row, Path(name), None)
 
 

@@ -70,7 +70,7 @@ def _text(text_or_file: str) -> str:
     path = Path(text_or_file)
     if "\n" not in text_or_file and path.suffix == ".txt":
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{path} cannot be read ({error}).", "Expected a text file of timed prompts.", "Check its name."

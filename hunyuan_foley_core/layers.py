@@ -64,7 +64,7 @@ def read_layers(path: Path) -> list[Layer]:
         InputError: no such file, no JSON, or layers that cannot be used; the message says where.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"The layers cannot be read from {path} ({error}).", "Expected a JSON file.") from error
     entries = content.get("layers") if isinstance(content, dict) else None
@@ -205,7 +205,7 @@ class StemFolder:
 
 def _read(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
 

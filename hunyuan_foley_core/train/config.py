@@ -110,7 +110,7 @@ def read_settings(path: Path, overrides: list[str] = ()) -> Settings:
         raise TrainingError(f"There is no file {path}.", "Expected a training configuration.", "Check the name.")
     settings: Settings = {}
     section = settings
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         line, place = line.strip(), f"Line {number} of {path.name}"
         if not line or line.startswith("#"):
             continue

@@ -29,7 +29,7 @@ def clips(tmp_path_factory):
     (folder / "b").mkdir()
     videos.make_video(folder / "a.mp4", frames=10, rate=25, waveform=videos.sine(0.4))
     videos.make_video(folder / "b" / "c.webm", frames=10, rate=25, codec="libvpx-vp9")
-    (folder / "b" / "c.txt").write_text("rain\n")
+    (folder / "b" / "c.txt").write_text("rain\n", encoding="utf-8-sig")  # as Notepad on Windows writes it
     (folder / "broken.mp4").write_bytes(b"no video" * 99)
     return folder
 

@@ -31,7 +31,7 @@ def test_windows_change_a_long_sound_and_not_a_short_one(make, video):
 
 def test_timed_prompts_come_from_a_text_or_a_file(make, tmp_path):
     text = "0:00-0:01 hammering\n* rain"
-    (tmp_path / "prompts.txt").write_text(text)
+    (tmp_path / "prompts.txt").write_text(text, encoding="utf-8-sig")  # as Notepad on Windows writes it
     given = make("--seconds", 2, "--timed", text)
     assert torch.equal(given, make("--seconds", 2, "--timed", tmp_path / "prompts.txt"))
     assert torch.equal(given, make("--seconds", 2, "--prompt", "rain", "--timed", text.replace("\n* rain", "")))

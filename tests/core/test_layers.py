@@ -203,14 +203,15 @@ def test_what_cannot_be_mixed_is_refused():
 # The file.
 
 
-def read(tmp_path, content):
+def read(tmp_path, content, encoding="utf-8"):
     path = tmp_path / "layers.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding=encoding)
     return read_layers(path)
 
 
-def test_a_file_of_layers(tmp_path):
-    layers = read(tmp_path, {"layers": [{"name": "hit", "prompt": "a hit", "seed": 1}, {"prompt": "rain", "gain_db": -6}]})
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_of_layers(tmp_path, encoding):
+    layers = read(tmp_path, {"layers": [{"name": "hit", "prompt": "a hit", "seed": 1}, {"prompt": "rain", "gain_db": -6}]}, encoding)
     assert layers == [HIT, Layer("layer 2", "rain", gain_db=-6.0)]
 
 

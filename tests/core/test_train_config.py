@@ -36,6 +36,7 @@ def file(tmp_path):
 
 
 def test_sections_values_and_comments(file):
+    file.write_text(TEXT.lstrip(), encoding="utf-8-sig")  # as Notepad on Windows writes it
     settings = read_settings(file)
     assert settings["name"] == "a # b" and settings["deep"] == {"er": {"flag": True}}
     assert build(OptimiserConfig, settings["optimiser"]) == OptimiserConfig(1e-3, 0.0, (0.8, 0.99), 0.0, 1.0)
