@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FoleyError, InputError
-from .media.output import replacing
+from .media.output import leftovers, replacing
 
 LOG_NAME = "foley_batch.json"
 _VERSION = 1
@@ -78,7 +78,8 @@ def run_batch(
         announce(number, job)
         try:
             log.check_ours(job)
-            _remove_leftovers(job)
+            for left in (left for path in job.outputs for left in leftovers(path)):
+                left.unlink()
             make(job)
         except Exception as error:  # of whatever kind: an unforeseen one must not cost the files after it
             if not isinstance(error, FoleyError):
@@ -150,15 +151,6 @@ class _Log:
 
     def _key(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.path.parent)).as_posix()
-
-
-def _remove_leftovers(job: Job) -> None:
-    """What a kill left of these very files under their temporary names."""
-    for path in job.outputs:
-        if path.parent.is_dir():
-            for left in path.parent.iterdir():
-                if left.name.startswith(f".{path.stem}.") and left.name.endswith(f".tmp{path.suffix}"):
-                    left.unlink()
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def check_output(args: argparse.Namespace, video: Path | None, out: Path, audio_
         )
     if not out.parent.is_dir():
         raise UnwritableError(f"There is no folder {out.parent}.", "Expected one to write into.", "Make it first.")
+    _check_name(out)
     if is_sound and args.codec is not None:
         raise InputError(
             f"The sound was to be coded as {args.codec} in {out.name}.", "A .wav or .flac has its own.", "Leave out --codec."
@@ -87,6 +89,18 @@ def check_output(args: argparse.Namespace, video: Path | None, out: Path, audio_
         raise InputError("There is no video to mix with.", "Mixing and ducking need its own sound.", "Give a --video.")
     if not is_sound or mix.mode == "mix":
         media.check_mux(video, out if not is_sound else Path("x.mkv"), mix.mode, codec=args.codec, rate=args.rate)
+
+
+def _check_name(out: Path) -> None:
+    """UnwritableError where the system takes no such name (too long, for example), or it is that of a folder."""
+    try:
+        reason = "it is a folder" if stat.S_ISDIR(out.stat().st_mode) else None
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise UnwritableError(f"{out} cannot be written ({reason}).", "Expected the name of a file.", "Change the name.")
 
 
 def ends_with_picture(args: argparse.Namespace) -> bool:

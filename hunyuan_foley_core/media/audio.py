@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from ..errors import InputError, NoSoundError
 from .output import LAYOUTS, WriteReport, add_sound, audio_frame, check_waveform, clip, encode, replacing
 from .packets import DecodeReport, decoded_frames
-from .source import check_trim, clip_origin, exact, name_of, open_source, seek_before, sound_stream
+from .source import check_trim, clip_origin, exact, file_url, name_of, open_source, seek_before, sound_stream
 
 # suffix -> container, codec, sample format. WAV keeps float32, so nothing in it can clip; FLAC is 24-bit.
 _FILES = {".wav": ("wav", "pcm_f32le", "flt"), ".flac": ("flac", "flac", "s32")}
@@ -189,7 +189,7 @@ def write_audio(path, waveform: torch.Tensor, sample_rate: int, format: str | No
     report = WriteReport(path, codec, waveform.shape[1] / sample_rate)
     if codec == "flac":
         waveform = clip(waveform, report)
-    with replacing(path) as temporary, av.open(str(temporary), "w", format=container_name) as container:
+    with replacing(path) as temporary, av.open(file_url(temporary), "w", format=container_name) as container:
         stream = add_sound(container, codec, sample_format, int(sample_rate), waveform.shape[0])
         for packet in encode(stream, waveform, int(sample_rate)):
             container.mux(packet)

@@ -18,7 +18,7 @@ from .containers import DEFAULT_RATE, Codec, Container, codec_for, container_for
 from .mixdown import Mix, Track, check_sound_rate, mixdown
 from .output import WriteReport, add_sound, clip, encode, replacing
 from .packets import DecodeReport, demuxed
-from .source import check_trim, clip_origin, has_times, name_of, open_source, picture_stream, rate_of
+from .source import check_trim, clip_origin, file_url, has_times, name_of, open_source, picture_stream, rate_of
 
 # Tags that describe the old file rather than what is in it.
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name", "vendor_id"}
@@ -206,7 +206,7 @@ def _write(source, picture, track, rate, kind: Container, coding: Codec, report:
     with (
         replacing(report.path) as temporary,
         open_source(source) as old,
-        av.open(str(temporary), "w", format=kind.name, options=dict(kind.options)) as new,
+        av.open(file_url(temporary), "w", format=kind.name, options=dict(kind.options)) as new,
     ):
         copies = _copied_streams(source, old, new, kind, report)
         sound = add_sound(new, coding.encoder, coding.sample_format, rate, track.shape[0], coding.bit_rate)

@@ -20,6 +20,7 @@ from ..errors import InputError, UnwritableError
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BLOCK = 1 << 15  # samples handed to an encoder at a time
 _FULL_24_BIT = 1 << 23
+_LONGEST_NAME = 255  # bytes, on the file systems in use
 
 
 @dataclass
@@ -49,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     MediaError where FFmpeg or the system refuses to write.
     """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f"{_temporary_start(path)}{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -61,6 +62,19 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_start(path: Path) -> str:
+    """How temporary names begin, with as much of the name as leaves room for the rest."""
+    room = _LONGEST_NAME - len(f"..12345678.tmp{path.suffix}".encode(errors="ignore"))
+    return f".{path.stem.encode(errors='ignore')[:room].decode(errors='ignore')}."
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What a kill left of `path` under temporary names."""
+    begin, end = _temporary_start(path), f".tmp{path.suffix}"
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [other for other in beside if other.name.startswith(begin) and other.name.endswith(end)]
 
 
 def check_waveform(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:

@@ -54,6 +54,11 @@ def name_of(source) -> str:
     return Path(source).name if isinstance(source, (str, os.PathLike)) else "The video in memory"
 
 
+def file_url(path) -> str:
+    """A path as FFmpeg takes it: without the prefix a colon in a name is read as the end of a protocol's."""
+    return f"file:{Path(path)}"
+
+
 @contextmanager
 def open_source(source) -> Iterator:
     """An open PyAV container of a path or a seekable file-like object (rewound). MediaError if it is no media."""
@@ -62,7 +67,7 @@ def open_source(source) -> Iterator:
             raise MediaError(
                 f"There is no file {source}.", "A video or sound file is needed.", "Check the path and its spelling."
             )
-        target = f"file:{Path(source)}"  # the prefix keeps a colon in a name from being read as a protocol
+        target = file_url(source)
     else:
         source.seek(0)
         target = source

@@ -8,6 +8,7 @@ import torch
 
 from hunyuan_foley_core.errors import InputError, MediaError
 from hunyuan_foley_core.media import DecodeReport, read_audio, resample, to_mono, to_stereo, write_audio
+from hunyuan_foley_core.media.output import leftovers, replacing
 from tests import videos
 
 CLICK = 24_123  # sample of a click at 48 kHz
@@ -174,6 +175,22 @@ def test_sound_that_cannot_be_written(waveform, rate, found, tmp_path):
     with pytest.raises(InputError, match=found):
         write_audio(tmp_path / "a.wav", waveform, rate)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [f"{'x' * 251}.wav", f"{chr(0x96e8) * 82}.wav", "take-12:30.wav", "take-12:30.flac"])
+def test_long_names_and_colons(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_audio(name, torch.full((1, 4_800), 0.5), 48_000)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and read_audio(name)[0].shape == (1, 4_800)
+
+
+@pytest.mark.parametrize("name", ["a.wav", f"{'x' * 251}.wav"])
+def test_what_a_kill_leaves_is_found_again(name, tmp_path):
+    (tmp_path / "other.wav").write_bytes(b"")
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_bytes(b"half")
+        assert leftovers(tmp_path / name) == [temporary] and leftovers(tmp_path / "other.wav") == []
+    assert leftovers(tmp_path / name) == []
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -60,12 +60,15 @@ def test_mux_alone_onto_a_picture_in_other_codecs_and_widths(clip, tmp_path):
     (["--duck", "foley", "--duck-depth", "99", "--out", "a.mp4"], "depth of ducking is 99"),
     (["--loudness", "3", "--out", "a.mp4"], "loudness asked for is 3"),
     (["--out", "missing/a.mp4"], "no folder"),
+    (["--out", f"{'x' * 252}.wav"], "File name too long"),
+    (["--out", "in.wav"], "it is a folder"),
 ])
 def test_mistakes_are_said_before_work(clip, tmp_path, monkeypatch, capsys, more, message):
     monkeypatch.setattr(media, "read_audio", lambda *_, **__: pytest.fail("worked first"))
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.wav").mkdir()
     assert run("mux", *clip, *more) == 1
-    assert message in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert message in capsys.readouterr().err and sorted(path.name for path in tmp_path.iterdir()) == ["in", "in.wav"]
 
 
 def test_a_full_disk_loses_no_sound(clip, tmp_path, monkeypatch):

@@ -293,6 +293,15 @@ def test_unknown_suffix_and_missing_folder(tmp_path):
         mux(source, click(), 48_000, tmp_path / "nowhere" / "out.mp4")
 
 
+@pytest.mark.parametrize("name", [f"{'x' * 251}.mp4", "take-12:30.mp4"])
+def test_long_names_and_colons(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = videos.make_video("a.mp4")
+    mux(source, click(), 48_000, name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", name]
+    assert videos.packets(tmp_path / name) == videos.packets(source)
+
+
 def test_cancelling_leaves_nothing_behind(tmp_path):
     source, seen = videos.make_video(tmp_path / "a.mp4"), []
 
