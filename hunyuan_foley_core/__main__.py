@@ -7,6 +7,9 @@ if not __package__:  # started by its path: ComfyUI's portable Python for Window
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     runpy.run_module("hunyuan_foley_core", run_name="__main__", alter_sys=True)  # ends the process
 
+if hasattr(sys.stdout, "reconfigure"):  # a pipe on Windows may lack the characters of a name
+    sys.stdout.reconfigure(errors="backslashreplace")
+
 if sys.argv[1:2] == ["doctor"]:
     from .cli_doctor import main
 

@@ -84,6 +84,6 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt as stopped:
-        sys.stderr.write(f"{str(stopped) or 'Stopped; nothing was written.'}\n")
+        sys.stderr.write(f"{str(stopped) or 'Stopped; nothing half-written is left.'}\n")
         return 130
     return 0

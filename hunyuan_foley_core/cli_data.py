@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from . import cli_settings
 from .errors import InputError
 from .pipeline import ModelFiles, find_model_files
 from .progress import ProgressBar
@@ -68,6 +69,7 @@ def run_prepare(args: argparse.Namespace) -> Path:
 
     dataset = read_dataset(args.data, args.caption)
     files = find_model_files(args.models, optional=("transformer",), **{name: getattr(args, name) for name in NETWORKS})
+    cli_settings.check_device(args.device)
     teacher = build_teacher(args.teacher, args.teacher_file, args.device)
     progress = ProgressBar()
     try:

@@ -189,12 +189,15 @@ def run_layers(args: argparse.Namespace) -> Path:
     layers, report = read_layers(args.layers), media.DecodeReport()
     if args.film is not None:
         cli_media.check_output(args, args.video, args.film)
-    args.out.mkdir(parents=True, exist_ok=True)
+    cli_settings.make_folder(args.out)
     with cli_settings.progress_line() as progress:
         networks = Networks(cli_settings.files_of(args), cli_settings.settings_of(args), progress)
         folder = StemFolder(args.out, networks, args.video, args.seconds, report)
         folder.check(layers)
-        stems = [folder.stem(layer) for layer in layers]
+        try:
+            stems = [folder.stem(layer) for layer in layers]
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("Stopped; finished stems stay, and the same command goes on from there.") from None
     sound, _, rate = mix(
         [stem.waveform for stem in stems], [stem.sample_rate for stem in stems],
         [layer.gain_db for layer in layers], [layer.mute for layer in layers],

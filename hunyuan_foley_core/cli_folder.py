@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from . import cli_generate, cli_media, cli_settings, cli_windows, media
 from .batch import BatchReport, Job, digest_of, run_batch
-from .errors import FoleyError, InputError, MediaError, UnfinishedError
+from .errors import FoleyError, InputError, UnfinishedError
 from .pipeline import Loader
 from .places import files_below
 
@@ -46,7 +46,7 @@ def run_many(args: argparse.Namespace) -> Path:
     if args.video is not None:
         raise InputError("Both a --video and many files were given.", "Expected one of the two.", "Leave out --video.")
     rows = list(_folder_rows(args) if args.folder is not None else _csv_rows(args))
-    _make_folder(args.out)
+    cli_settings.make_folder(args.out)
     files = cli_settings.files_of(args)
     weights = [path for path in vars(files).values() if path is not None]
     jobs, unfit = _jobs(rows, weights)
@@ -81,16 +81,6 @@ def _told(report: BatchReport, unfit: list[tuple[str, str]], out: Path) -> Path:
         listed = "\n".join(f"  {name}: {message}" for name, message in failed)
         raise UnfinishedError(f"These could not be made; all others are in {out}:\n{listed}")
     return out
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(
-            f"{path} cannot be a folder for the results ({error.strerror}).", "Expected a folder, or a name for a new one.",
-            "Change --out.",
-        ) from error
 
 
 # ---- rows: a name, and the arguments that hold for it or the error that is in the way

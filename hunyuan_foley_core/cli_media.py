@@ -11,6 +11,7 @@ import torch
 
 from . import cli_settings, cli_windows, media
 from .errors import FoleyError, InputError, MissingPackageError, UnwritableError
+from .media.mixdown import check_sound_rate
 from .scenes import kept_cuts
 from .timing import latent_frames
 
@@ -81,6 +82,7 @@ def check_output(args: argparse.Namespace, video: Path | None, out: Path, audio_
     if not out.parent.is_dir():
         raise UnwritableError(f"There is no folder {out.parent}.", "Expected one to write into.", "Make it first.")
     _check_name(out)
+    check_sound_rate(args.rate)
     if is_sound and args.codec is not None:
         raise InputError(
             f"The sound was to be coded as {args.codec} in {out.name}.", "A .wav or .flac has its own.", "Leave out --codec."

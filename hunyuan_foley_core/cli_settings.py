@@ -12,9 +12,10 @@ import torch
 from . import small_model
 from .conditions import DEFAULT_NEGATIVE_PROMPT
 from .convert import DTYPES
+from .errors import InputError, MediaError
 from .pipeline import ModelFiles, Settings, find_model_files
 from .progress import ProgressBar
-from .sampling import WHOLE_INTERVAL
+from .sampling import WHOLE_INTERVAL, check_seed
 
 
 def add_prompts(command: argparse.ArgumentParser) -> None:
@@ -54,6 +55,7 @@ def add_models(command: argparse.ArgumentParser) -> None:
 
 def settings_of(args: argparse.Namespace, **others) -> Settings:
     """From the arguments of `add_sampling` and `add_models`; `others` are further fields of `Settings`."""
+    check_device(args.device)
     dtype = args.dtype or ("fp32" if torch.device(args.device).type == "cpu" else "bf16")
     return Settings(
         steps=args.steps, guidance_scale=args.cfg, guidance_interval=tuple(args.cfg_interval), shift=args.shift,
@@ -62,8 +64,21 @@ def settings_of(args: argparse.Namespace, **others) -> Settings:
     )
 
 
+def check_device(name: str) -> None:
+    """InputError unless torch can put something there."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise InputError(
+            f"The device `{name}` cannot be used ({reason}).", "Expected one that this machine and its torch have.",
+            "Leave out --device, or give --device cpu.",
+        ) from error
+
+
 def prompted_settings_of(args: argparse.Namespace, **others) -> Settings:
     """The same, with the arguments of `add_prompts`."""
+    check_seed(args.seed)
     return settings_of(args, prompt=args.prompt, negative_prompt=args.negative, seed=args.seed, **others)
 
 
@@ -73,6 +88,17 @@ def files_of(args: argparse.Namespace) -> ModelFiles:
     if files.transformer.name == small_model.TRANSFORMER:
         sys.stderr.write(f"{small_model.LIMITS}\n")
     return files
+
+
+def make_folder(path: Path) -> None:
+    """MediaError where it cannot be made and is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(
+            f"{path} cannot be a folder for the results ({error.strerror}).", "Expected a folder, or a name for a new one.",
+            "Change --out.",
+        ) from error
 
 
 @contextmanager

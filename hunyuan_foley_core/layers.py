@@ -24,8 +24,9 @@ from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures
 from .errors import InputError, MissingConnectionError
 from .media.output import replacing
 from .networks import Networks
-from .pipeline import DEFAULT_SECONDS
-from .timing import SAMPLE_RATE, latent_frames
+from .pipeline import DEFAULT_SECONDS, check_seconds
+from .sampling import check_seed
+from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 
 MAX_LAYERS = 8
 MIX = "mix"
@@ -104,10 +105,11 @@ def check_layer(layer: Layer) -> Layer:
             f"The gain of `{layer.name}` is {layer.gain_db} dB.",
             f"Expected -{LARGEST_GAIN_DB:g} to {LARGEST_GAIN_DB:g}.",
         )
-    if not 0 <= layer.seconds < math.inf or (layer.seconds and layer.video):
+    check_seed(layer.seed)
+    if layer.seconds and (layer.video or not 1 / LATENT_RATE <= layer.seconds < math.inf):
         raise InputError(
             f"`{layer.name}` is to be {layer.seconds} s long.",
-            'Expected 0 (as long as the clip) or more, and only for a layer with "video": false.',
+            f'Expected 0 (as long as the clip) or {1 / LATENT_RATE:g} and more, and that only for a layer with "video": false.',
         )
     return layer
 
@@ -134,8 +136,8 @@ class StemFolder:
     def __init__(
         self, folder: Path, networks: Networks, video: Path | None, seconds: float | None, report: media.DecodeReport
     ):
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise InputError(f"The layers are to be {seconds:g} s long.", "Expected more than 0.", "Change the length.")
+        if seconds is not None:
+            check_seconds(seconds)
         self.folder, self.networks, self.video, self.seconds, self.report = folder, networks, video, seconds, report
 
     def check(self, layers: Sequence[Layer]) -> None:

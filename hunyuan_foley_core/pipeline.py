@@ -19,7 +19,7 @@ from .places import files_below
 from .sampling import WHOLE_INTERVAL, GuidanceInterval, check_interval, make_noise, sample
 from .scenes import decode_scenes, kept_cuts
 from .timed_prompts import TimedPrompt, complete, elsewhere, prompt_weights
-from .timing import latent_frames
+from .timing import LATENT_RATE, latent_frames
 from .velocity import Texts, TimedText
 from .windows import WindowSettings, plan_windows
 
@@ -249,6 +249,12 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
     )
 
 
+def check_seconds(seconds: float) -> None:
+    """InputError unless a sound can be so long: one latent frame or more."""
+    if not 1 / LATENT_RATE <= seconds < math.inf:
+        raise InputError(f"The sound is to be {seconds:g} s long.", f"Expected {1 / LATENT_RATE:g} s or more.", "Change that.")
+
+
 def generate_takes(
     files: ModelFiles,
     settings: Settings,
@@ -269,8 +275,8 @@ def generate_takes(
     Raises:
         FoleyError: a file, the video or a setting is not right; the message says which and what to do.
     """
-    if settings.seconds is not None and settings.seconds <= 0:
-        raise InputError(f"The length asked for is {settings.seconds} s.", "Expected more than 0.")
+    if settings.seconds is not None:
+        check_seconds(settings.seconds)
     if settings.takes < 1 or settings.first_take < 0:
         raise InputError(
             f"{settings.takes} takes from take {settings.first_take} on were asked for.",

@@ -24,6 +24,7 @@ WHOLE_INTERVAL: GuidanceInterval = (1.0, 0.0)
 
 # A noise level such as 0.7 reaches us as 0.70000005 or 0.69999999, depending on who computed it.
 _SIGMA_ROUNDING = 1e-5
+_SEEDS = (-(2**63), 2**64 - 1)  # a negative one is taken for its two's complement
 
 StepCallback = Callable[[int, int, Tensor], None]  # (steps done, steps in all, latents); raising cancels the run
 
@@ -50,11 +51,18 @@ def make_noise(batch: int, channels: int, latent_frames: int, seed: int, first_t
     """Gaussian noise [B, C, L], float32, drawn on the CPU so that a seed means the same everywhere.
 
     Takes are drawn one after the other: those of a batch of one from `first_take` on are, to the bit, those of any
-    batch that holds that take.
+    batch that holds that take. InputError for a seed out of range.
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(check_seed(seed))
     takes = [torch.randn(1, channels, latent_frames, generator=generator) for _ in range(first_take + batch)]
     return torch.cat(takes[first_take:])
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself; InputError unless torch's generator takes it."""
+    if not _SEEDS[0] <= seed <= _SEEDS[1]:
+        raise InputError(f"The seed is {seed}.", "Expected a whole number from 0 to 2^64 - 1.", "Choose a smaller one.")
+    return seed
 
 
 def check_interval(interval: GuidanceInterval) -> None:

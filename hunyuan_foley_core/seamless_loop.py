@@ -26,7 +26,7 @@ SHORTEST_LOOP = 0.64  # seconds: one sync segment
 
 def check_loop(seconds: float) -> None:
     """Raises InputError for a loop too short to be one."""
-    if not seconds >= SHORTEST_LOOP:
+    if not SHORTEST_LOOP <= seconds < math.inf:
         raise InputError(
             f"The loop is to be {seconds:g} s long.", f"Expected at least {SHORTEST_LOOP} s.",
             "Make a longer one, or repeat the video before.",

@@ -1,5 +1,6 @@
 """The command line, end to end on small random weights of the released layout."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,15 @@ def test_what_is_wrong_with_a_file_is_said_once(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     said = done.stderr.strip().splitlines()
     assert done.returncode == 0 and said and len(set(said)) == len(said), done.stderr
+
+
+def test_names_that_a_pipe_cannot_hold_are_told_all_the_same(tmp_path):
+    """A pipe on Windows is often cp1252."""
+    video, out = videos.make_video(tmp_path / "a.mp4", frames=5, waveform=videos.sine(0.2)), tmp_path / f"{chr(0x96e8)}.mp4"
+    command = [sys.executable, "-m", "hunyuan_foley_core", "mux", str(video), str(video), "--out", str(out)]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and done.stdout.strip().endswith(r"\u96e8.mp4"), done.stderr
 
 
 def test_convert_runs_as_a_command(models, tmp_path):

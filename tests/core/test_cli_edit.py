@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from hunyuan_foley_core import cli, media
+from hunyuan_foley_core.layers import StemFolder
 from hunyuan_foley_core.networks import Networks
 from tests import videos
 
 FAST = ["--steps", "2", "--prompt", "hammering on a glass block"]
+
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="There is a GPU.")
 
 
 def run(*words) -> int:
@@ -108,6 +112,36 @@ def test_layers_are_stems_a_mix_and_a_film_and_levels_make_nothing_anew(video, t
     torch.testing.assert_close(media.read_audio(out / "mix.flac")[0], hits + bed * 10 ** (-6 / 20), atol=1e-6, rtol=0)
 
 
+@pytest.fixture
+def two_layers(tmp_path):
+    file = tmp_path / "layers.json"
+    file.write_text(json.dumps({"layers": [{"name": "hits", "prompt": "hammering"}, {"name": "bed", "prompt": "rain"}]}))
+    return file
+
+
+def test_an_interrupt_of_layers_tells_what_stays(two_layers, tmp_path, monkeypatch, capsys):
+    real = StemFolder.stem
+
+    def interrupted(folder, layer):
+        if layer.name == "bed":
+            raise KeyboardInterrupt
+        return real(folder, layer)
+
+    monkeypatch.setattr(StemFolder, "stem", interrupted)
+    assert run("layers", two_layers, "--out", tmp_path / "stems", "--seconds", 0.5, "--steps", 2) == 130
+    assert "finished stems stay" in capsys.readouterr().err and (tmp_path / "stems" / "hits.flac").is_file()
+
+
+def test_layers_want_a_folder_and_leave_their_own_list_alone(two_layers, tmp_path, capsys):
+    before = two_layers.read_bytes()
+    assert run("layers", two_layers, "--out", two_layers) == 1
+    assert "cannot be a folder" in capsys.readouterr().err
+    list_of_hits = two_layers.rename(tmp_path / "hits.json")
+    assert run("layers", list_of_hits, "--out", tmp_path) == 1
+    assert "Rename the layer `hits`" in capsys.readouterr().err
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
 def test_takes_lie_beside_each_other_and_each_can_be_made_alone(tmp_path):
     how = ["generate", "--seconds", 0.5, "--seed", 7, "--out", tmp_path / "x.wav", *FAST]
     assert run(*how, "--takes", 3) == 0
@@ -131,6 +165,12 @@ def test_takes_lie_beside_each_other_and_each_can_be_made_alone(tmp_path):
     (["extend", "SOUND", "--seconds", 0], "go on for 0 s"),
     (["vary", "SOUND", "--strength", 2], "strength is 2.0"),
     (["loop", "--seconds", 0.1], "loop is to be 0.1 s long"),
+    (["loop", "--seconds", "inf"], "loop is to be inf s long"),
+    (["generate", "--seconds", 0.01], "The sound is to be 0.01 s long"),
+    (["generate", "--seconds", "nan"], "The sound is to be nan s long"),
+    (["generate", "--seed", 2**64], "The seed is 18446744073709551616"),
+    (["vary", "SOUND", "--device", "nowhere"], "The device `nowhere` cannot be used"),
+    pytest.param(["loop", "--device", "cuda"], "The device `cuda` cannot be used", marks=without_gpu),
 ])
 def test_mistakes_give_one_paragraph_and_write_nothing(stereo, video, tmp_path, capsys, words, message):
     words = [{"SOUND": stereo, "VIDEO": video}.get(word, word) for word in words]
@@ -142,6 +182,7 @@ def test_mistakes_give_one_paragraph_and_write_nothing(stereo, video, tmp_path, 
     (["vary", "SOUND", "--out", "HERE/out.mp4", *FAST], "Without a picture it has to be a .wav or .flac"),
     (["vary", "SOUND", "--out", "HERE/none/out.wav", *FAST], "There is no folder"),
     (["layers", "HERE/none.json", "--out", "HERE/stems"], "cannot be read"),
+    (["generate", "--rate", 300_000, "--out", "HERE/out.wav"], "The output rate is 300000 Hz"),
 ])
 def test_what_cannot_be_written_or_read_is_said_first(stereo, tmp_path, capsys, words, message):
     assert run(*(str(word).replace("HERE", str(tmp_path)).replace("SOUND", str(stereo)) for word in words)) == 1

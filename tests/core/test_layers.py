@@ -146,7 +146,7 @@ def test_a_full_disk_is_said_and_loses_no_stem_that_is_finished(out, files, monk
     assert {path.suffix for path in out.iterdir()} == {".flac", ".json"}
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [0.0, 0.01, -1.0, float("nan"), float("inf")])
 def test_lengths_that_are_none_are_refused(out, files, seconds):
     with pytest.raises(InputError, match="s long"):
         make(out, CountedNetworks(files), HIT, seconds=seconds)
@@ -234,6 +234,8 @@ def test_a_file_of_layers(tmp_path, encoding):
     ({"layers": [{"name": "a"}, {"name": "A"}]}, "`a` too many"),
     ({"layers": [{"seconds": 2.0}]}, '"video": false'),
     ({"layers": [{"seconds": -2.0, "video": False}]}, "-2.0 s long"),
+    ({"layers": [{"seconds": 0.01, "video": False}]}, "0.01 s long"),
+    ({"layers": [{"seed": 2**64}]}, "seed is 18446744073709551616"),
 ])
 def test_a_file_that_is_wrong_says_where(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
