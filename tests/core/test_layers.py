@@ -211,7 +211,8 @@ def read(tmp_path, content, encoding="utf-8"):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_file_of_layers(tmp_path, encoding):
-    layers = read(tmp_path, {"layers": [{"name": "hit", "prompt": "a hit", "seed": 1}, {"prompt": "rain", "gain_db": -6}]}, encoding)
+    entries = [{"name": "hit", "prompt": "a hit", "seed": 1}, {"prompt": "rain", "gain_db": -6}]
+    layers = read(tmp_path, {"layers": entries}, encoding)
     assert layers == [HIT, Layer("layer 2", "rain", gain_db=-6.0)]
 
 
