@@ -25,6 +25,7 @@ from .errors import CheckpointError, DamagedFileError, MissingFileError, UnsafeF
 from .model import FoleyTransformer
 from .vae.dac import DACVAE
 from .vae.weight_norm import fold_weight_norm
+from .windows import WindowSettings
 
 StateDict = dict[str, Tensor]
 
@@ -284,6 +285,8 @@ def build(
         needed = fold_weight_norm(needed)
     needed = quantization.held_by(device, needed, name) if dtype is None else quantization.unscaled(needed, dtype)
     module = skeleton(component, needed, config, name=name, ops=ops)
+    if component is TRANSFORMER:
+        module.windows = WindowSettings.of_weights(config, name)
     module.load_state_dict(needed, strict=True, assign=True)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 

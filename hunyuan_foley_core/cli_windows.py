@@ -30,7 +30,7 @@ def add_windows(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--window", type=float, metavar="SECONDS", help="make more than this in windows that overlap (default: windows of "
-        f"{default.length / LATENT_RATE:g} s for more than {default.longest_whole / LATENT_RATE:g} s)",
+        f"{default.length / LATENT_RATE:g} s for more than {default.longest_whole / LATENT_RATE:g} s, or what the weights say)",
     )
     add(
         "--overlap", type=float, metavar="SECONDS",
@@ -44,11 +44,11 @@ def windows_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         FoleyError: a text, a time or a length that cannot be used.
     """
-    windows = WindowSettings()
+    windows, default = None, WindowSettings()
     if args.window is not None or args.overlap is not None:
         length, overlap = (
             frames / LATENT_RATE if given is None else given
-            for given, frames in ((args.window, windows.length), (args.overlap, windows.overlap))
+            for given, frames in ((args.window, default.length), (args.overlap, default.overlap))
         )
         windows = WindowSettings.from_seconds(length, overlap)
     timed = tuple(parse(_text(args.timed))) if args.timed is not None else ()

@@ -52,7 +52,7 @@ class Settings:
         prompt: with timed prompts, what is heard at all other times.
         timed_prompts: prompts that hold for a part of the clip.
         cuts: seconds at which scenes of the video begin; each scene is made for itself.
-        windows: how long clips are made in parts.
+        windows: how long clips are made in parts; None: as the transformer's weights want it.
         seconds: length without a video, or the most to read of a video; None: 8 s, or all of the video.
         guidance_interval: (high, low) noise levels between which guidance works.
         seed, first_take, takes: how many sounds to make at once, and from which on of those that the seed has: a take is
@@ -66,7 +66,7 @@ class Settings:
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
     timed_prompts: tuple[TimedPrompt, ...] = ()
     cuts: tuple[float, ...] = ()
-    windows: WindowSettings = WindowSettings()
+    windows: WindowSettings | None = None
     seconds: float | None = None
     steps: int = 50
     guidance_scale: float = 4.5
@@ -244,7 +244,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
         visual=video.visual if video is not None else None,
         sync=video.sync if video is not None else None,
         **settings.for_sample(),
-        windows=plan_windows(frames, settings.windows, video.cuts if video is not None else ()),
+        windows=plan_windows(frames, settings.windows or transformer.windows, video.cuts if video is not None else ()),
         callback=lambda step, steps, _: advance(step, steps),
     )
 

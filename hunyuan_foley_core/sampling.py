@@ -116,7 +116,8 @@ def sample(
         guidance_interval: (high, low) noise levels; guidance while low < sigma <= high. Other steps compute the
             conditional half alone, at half the work.
         start: latents to start from, how far from them to go, and which of them to keep.
-        windows: from `plan_windows`, with the cuts that the features were made with; None: those of a clip without cuts.
+        windows: from `plan_windows`, with the cuts that the features were made with; None: those that the
+            weights want for a clip without cuts.
         margin: for a seamless loop, latent frames of its own other end that the model is shown before and after the clip;
             features and windows are then those of L + 2 margin frames.
         callback: called after each step with (steps done, steps in all, latents); an exception it raises ends the run.
@@ -137,7 +138,7 @@ def sample(
     ]
     velocity_of = ClipVelocity(
         transformer, around(noise, margin), text, negative_text if any(guidance) else None, visual, sync,
-        plan_windows(noise.shape[-1] + 2 * margin) if windows is None else windows, guidance_scale,
+        plan_windows(noise.shape[-1] + 2 * margin, transformer.windows) if windows is None else windows, guidance_scale,
     )
     sigmas, pure_noise = sigmas.to(noise.device), noise.float()
     latents = start.at(pure_noise, sigmas[0])

@@ -6,13 +6,14 @@ that sum to one, as in MultiDiffusion (arXiv 2302.08113). No window reaches over
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import CheckpointError, InputError
 from .timing import LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming, latent_frames
 
 SEGMENT_LATENTS = SEGMENT_HOP * LATENT_RATE // SYNC_RATE  # latent frames from one sync segment's start to the next one's
@@ -21,6 +22,8 @@ PICTURE_LATENTS = LATENT_RATE // SYNC_RATE  # latent frames of a picture at 25 a
 LEAST_SECONDS = 1.0  # of a window, so that the last one, up to a segment shorter, still has a whole sync segment
 # The features of a video may end a little before its sound, where a cut was rounded; half a second is something else.
 _MISSING_LATENTS = LATENT_RATE // 2
+CONFIG_KEY = "windows"  # in the `config` of a weight file's metadata, an object of these, in seconds
+_CONFIG_FIELDS = ("length", "overlap", "longest_whole")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,29 @@ class WindowSettings:
                 "8 and 1.92 are the defaults.",
             )
         return settings
+
+    @classmethod
+    def of_weights(cls, config: Mapping[str, Any], name: str) -> "WindowSettings":
+        """What a weight file says of the lengths that it knows, or the released model's where it says nothing.
+
+        Args:
+            config: of the file's metadata, see `checkpoint.read_state_dict`; name: of the file, for messages.
+
+        Raises:
+            CheckpointError: lengths of which no windows can be laid out.
+        """
+        if CONFIG_KEY not in config:
+            return cls()
+        try:
+            length, overlap, longest_whole = (float(config[CONFIG_KEY][field]) for field in _CONFIG_FIELDS)
+            settings = cls.from_seconds(length, overlap)
+            return replace(settings, longest_whole=max(settings.length, latent_frames(longest_whole)))
+        except (InputError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The metadata of {name} say of its windows: {config[CONFIG_KEY]!r}.",
+                f"Expected {', '.join(_CONFIG_FIELDS)} in seconds, of which windows can be laid out, or nothing.",
+                "Write the file again without them, or take the one it was made from.",
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)

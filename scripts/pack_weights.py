@@ -10,6 +10,7 @@ RUN is the folder a run was told to write to (`out`); its newest checkpoint is t
 this repository ships.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from hunyuan_foley_core.train import checkpoints
 from hunyuan_foley_core.train.dac_vae import normalise_latents
 from hunyuan_foley_core.train.encoders import split_towers
 from hunyuan_foley_core.train.sounds import Sounds, scan
+from hunyuan_foley_core.windows import CONFIG_KEY
 
 NORMALISING_BATCHES = 50
 
@@ -35,10 +37,15 @@ def newest(run: Path) -> Path:
     return checkpoints.found(run)[-1] / checkpoints.WEIGHTS
 
 
-def write(tensors: dict[str, torch.Tensor], path: Path) -> None:
+# In one piece as long as the pieces that training had at most, above that in windows of those it had most of.
+WINDOWS = {"length": 3.96, "overlap": 0.96, "longest_whole": 8}
+
+
+def write(tensors: dict[str, torch.Tensor], path: Path, **config) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-    save_file({key: tensor.contiguous() for key, tensor in halves.items()}, path, {"format": "pt"})
+    metadata = {"format": "pt", **({"config": json.dumps(config)} if config else {})}
+    save_file({key: tensor.contiguous() for key, tensor in halves.items()}, path, metadata)
 
 
 def encoders(run: Path, weights: Path) -> None:
@@ -64,7 +71,7 @@ def decoder(run: Path, weights: Path) -> None:
 
 
 def transformer(run: Path, weights: Path) -> None:
-    write(read_state_dict(newest(run))[0], weights / TRANSFORMER)
+    write(read_state_dict(newest(run))[0], weights / TRANSFORMER, **{CONFIG_KEY: WINDOWS})
 
 
 PARTS = {"encoders": encoders, "siglip2": siglip2, "codec": codec, "decoder": decoder, "transformer": transformer}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import ops as casting_ops
 from ..config import TransformerConfig
 from ..errors import InputError
+from ..windows import WindowSettings
 from .blocks import MultimodalBlock, UnimodalBlock
 from .layers import Attention, ConvMLP, FinalLayer, SwiGLU, TextProjection, TimestepEmbedder, torch_attention
 from .repetition import different_tokens
@@ -80,7 +81,12 @@ class FoleyTransformer(nn.Module):
         config: sizes, usually from `TransformerConfig.from_state_dict`.
         ops: namespace the layers are taken from (`torch.nn`, `comfy.ops`, or this package's `ops`).
         dtype, device: of the parameters.
+
+    Attributes:
+        windows: in which parts the weights make sound that is longer than they know; who loads weights that say so sets it.
     """
+
+    windows = WindowSettings()
 
     def __init__(self, config: TransformerConfig, ops=casting_ops, dtype=None, device=None):
         super().__init__()

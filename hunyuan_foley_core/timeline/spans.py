@@ -13,13 +13,14 @@ def spans_of(
     *,
     cuts: Sequence[int] = (),
     prompts: Sequence[TimedPrompt] = (),
-    windows: WindowSettings = WindowSettings(),
+    windows: WindowSettings | None = None,
 ) -> dict[str, list[Span]]:
     """The arguments `scenes`, `windows` and `prompts` of `draw_timeline`; nothing where the length is not known.
 
     Args:
         cuts: latent frames at which scenes begin, ascending, without 0; those past the end are left out.
-        windows: how long sound is made in parts; shown where there are more of them than scenes.
+        windows: how long sound is made in parts, None: as with the released weights; shown where there are more of them
+            than scenes.
     """
     frames = latent_frames(seconds) if seconds else 0
     if not frames:
@@ -27,7 +28,7 @@ def spans_of(
     cuts = [cut for cut in cuts if 0 < cut < frames]
     edges = [0, *cuts, frames]
     scenes = [Span(a / LATENT_RATE, b / LATENT_RATE, f"scene {n}") for n, (a, b) in enumerate(zip(edges, edges[1:]), 1)]
-    plan = plan_windows(frames, windows, cuts)
+    plan = plan_windows(frames, windows or WindowSettings(), cuts)
     parts = [Span(w.start / LATENT_RATE, w.stop / LATENT_RATE, f"window {n}") for n, w in enumerate(plan, 1)]
     return {
         "scenes": scenes if cuts else [],

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from hunyuan_foley_core import small_model
 from hunyuan_foley_core.checkpoint import load_transformer
-from hunyuan_foley_core.errors import InputError
+from hunyuan_foley_core.errors import CheckpointError, InputError
 from hunyuan_foley_core.sampling import TIMESTEP_SCALE, linear_sigmas, make_noise, sample
 from hunyuan_foley_core.timing import ClipTiming
 from hunyuan_foley_core.velocity import KEPT_WINDOWS, TimedText, prepare_generation
@@ -65,6 +66,24 @@ def test_no_window_reaches_over_a_cut():
         assert not any(window.start < cut < window.stop for cut in CUTS)
     sums = sum(torch.nn.functional.pad(w.weights, (w.start, 2000 - w.stop)) for w in windows)
     assert torch.allclose(sums, torch.ones(2000), atol=1e-6)
+
+
+def test_weights_say_in_which_windows_they_are_best():
+    said = {"windows": {"length": 3.96, "overlap": 0.96, "longest_whole": 8}}
+    assert WindowSettings.of_weights(said, "x") == WindowSettings(198, 48, 400)
+    assert WindowSettings.of_weights({}, "x") == WindowSettings()
+    small = load_transformer(small_model.FOLDER / small_model.TRANSFORMER)
+    assert small.windows == WindowSettings(198, 48, 400) and len(plan_windows(598, small.windows)) > 2
+    assert load_transformer(weights("mmdit")).windows == WindowSettings()
+
+
+@pytest.mark.parametrize("said", [
+    {}, 8, {"length": 3.96}, {"length": "long", "overlap": 1, "longest_whole": 8}, {"length": 1, "overlap": 1, "longest_whole": 8},
+    {"length": float("nan"), "overlap": 1, "longest_whole": 8}, {"length": 4, "overlap": 1, "longest_whole": float("inf")},
+])
+def test_windows_that_cannot_be_laid_out_are_refused_with_the_file(said):
+    with pytest.raises(CheckpointError, match="metadata of x.safetensors"):
+        WindowSettings.of_weights({"windows": said}, "x.safetensors")
 
 
 @pytest.mark.parametrize("frames", [99, 100, 120, 900])
