@@ -44,6 +44,8 @@ class BlockCaller:
     @kept_out
     def _replaced(self, replace: Callable, kind: str, block: torch.nn.Module, inputs: tuple):
         streams = ("img", "txt") if kind == "double_block" else ("img",)
+        if kind == "double_block":  # of the last one, too, the visual stream may be of interest to what replaces it
+            inputs = (*inputs[:-1], True)
         names = (*streams, "vec")
 
         def original_block(args):

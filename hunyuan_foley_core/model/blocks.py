@@ -63,31 +63,35 @@ class MultimodalBlock(nn.Module):
         return k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()
 
     def joint_attention(
-        self, audio: Tensor, visual: Tensor, table: Rotation, order: Tensor | None, attention: Attention
-    ) -> tuple[Tensor, Tensor]:
-        """Self-attention over [visual, audio]; the table holds odd positions for visual, even ones for audio."""
+        self, audio: Tensor, visual: Tensor, table: Rotation, order: Tensor | None, attention: Attention, both: bool
+    ) -> Tensor:
+        """Self-attention of [visual, audio], or of the audio alone, over [visual, audio].
+
+        The table holds odd positions for visual, even ones for audio.
+        """
         q, k, v = split_heads(self.audio_self_attn_qkv(audio), self.num_heads, 3)
         vq, vk, vv = split_heads(self.v_cond_attn_qkv(visual), self.num_heads, 3)
-        vq, vk = self.v_cond_attn_q_norm(vq), self.v_cond_attn_k_norm(vk)
         if order is not None:
             vq, vk = vq[:, order], vk[:, order]
-        q = rotate(torch.cat((vq, self.audio_self_q_norm(q)), dim=1), table)
-        k = rotate(torch.cat((vk, self.audio_self_k_norm(k)), dim=1), table)
+        q, k = self.audio_self_q_norm(q), self.audio_self_k_norm(k)
+        k = rotate(torch.cat((self.v_cond_attn_k_norm(vk), k), dim=1), table)
+        if both:
+            q = rotate(torch.cat((self.v_cond_attn_q_norm(vq), q), dim=1), table)
+        else:
+            q = rotate(q, table.after(visual.shape[1]))
         v = torch.cat((vv, v), dim=1)
-        out = merge_heads(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
-        visual_out, audio_out = out.split((visual.shape[1], audio.shape[1]), dim=1)
-        return self.audio_self_proj(audio_out), self.v_cond_self_proj(visual_out)
+        return merge_heads(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
 
     def text_attention(
-        self, audio: Tensor, visual: Tensor, text: tuple[Tensor, Tensor], table: Rotation, attention: Attention
-    ) -> tuple[Tensor, Tensor]:
-        """Cross-attention of both streams to the text, each stream's positions counted from 0."""
+        self, audio: Tensor, visual: Tensor | None, text: tuple[Tensor, Tensor], table: Rotation, attention: Attention
+    ) -> Tensor:
+        """Cross-attention of [visual, audio], or of the audio alone, to the text; each stream counts from 0."""
         (q,) = split_heads(self.audio_cross_q(audio), self.num_heads, 1)
-        (vq,) = split_heads(self.v_cond_cross_q(visual), self.num_heads, 1)
-        q = rotate(torch.cat((self.v_cond_cross_q_norm(vq), self.audio_cross_q_norm(q)), dim=1), table)
-        out = merge_heads(attention(q.transpose(1, 2), *text))
-        visual_out, audio_out = out.split((visual.shape[1], audio.shape[1]), dim=1)
-        return self.audio_cross_proj(audio_out), self.v_cond_cross_proj(visual_out)
+        q = self.audio_cross_q_norm(q)
+        if visual is not None:
+            (vq,) = split_heads(self.v_cond_cross_q(visual), self.num_heads, 1)
+            q = torch.cat((self.v_cond_cross_q_norm(vq), q), dim=1)
+        return merge_heads(attention(rotate(q, table).transpose(1, 2), *text))
 
     def forward(
         self,
@@ -97,27 +101,44 @@ class MultimodalBlock(nn.Module):
         text: tuple[Tensor, Tensor],
         tables: Rotations,
         attention: Attention,
+        visual_is_read: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """audio [B, L, D], visual [B, V, D], activated = silu(time) [B, 1, D], text keys and values [B, H, T, K]."""
+        """Both streams after the block.
+
+        Args:
+            audio: [B, L, D]; visual: [B, V, D]; text: keys and values [B, H, T, K].
+            activated: silu(time) [B, 1, D].
+            visual_is_read: whether anything reads the visual stream that is given back; if not it may come as it was.
+        """
+        # While the compiler traces it counts as read: the last block would be a compilation of its own.
+        both = torch.compiler.is_compiling() or visual_is_read
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.audio_mod(activated)
         vshift1, vscale1, vgate1, vshift2, vscale2, vgate2, vshift3, vscale3, vgate3 = self.v_cond_mod(activated)
 
-        audio_update, visual_update = self.joint_attention(
+        def split(out: Tensor) -> tuple[Tensor, Tensor]:
+            return out.split((out.shape[1] - audio.shape[1], audio.shape[1]), dim=1)
+
+        visual_out, audio_out = split(self.joint_attention(
             modulate(self.audio_norm1(audio), shift1, scale1),
             modulate(self.v_cond_norm1(visual), vshift1, vscale1),
-            tables.joint, tables.visual_order, attention,
-        )
-        audio, visual = gated(audio, gate1, audio_update), gated(visual, vgate1, visual_update)
+            tables.joint, tables.visual_order, attention, both,
+        ))
+        audio = gated(audio, gate1, self.audio_self_proj(audio_out))
+        if both:
+            visual = gated(visual, vgate1, self.v_cond_self_proj(visual_out))
 
-        audio_update, visual_update = self.text_attention(
+        visual_out, audio_out = split(self.text_attention(
             modulate(self.audio_norm2(audio), shift2, scale2),
-            modulate(self.v_cond_norm2(visual), vshift2, vscale2),
-            text, tables.cross, attention,
-        )
-        audio, visual = gated(audio, gate2, audio_update), gated(visual, vgate2, visual_update)
+            modulate(self.v_cond_norm2(visual), vshift2, vscale2) if both else None,
+            text, tables.cross if both else tables.audio, attention,
+        ))
+        audio = gated(audio, gate2, self.audio_cross_proj(audio_out))
+        if both:
+            visual = gated(visual, vgate2, self.v_cond_cross_proj(visual_out))
 
         audio = gated(audio, gate3, self.audio_mlp(modulate(self.audio_norm3(audio), shift3, scale3)))
-        visual = gated(visual, vgate3, self.v_cond_mlp(modulate(self.v_cond_norm3(visual), vshift3, vscale3)))
+        if both:
+            visual = gated(visual, vgate3, self.v_cond_mlp(modulate(self.v_cond_norm3(visual), vshift3, vscale3)))
         return audio, visual
 
 

@@ -21,6 +21,10 @@ class Rotation(NamedTuple):
     cos: Tensor
     sin: Tensor
 
+    def after(self, tokens: int) -> "Rotation":
+        """The table without its first positions."""
+        return Rotation(self.cos[tokens:], self.sin[tokens:])
+
 
 class Rotations(NamedTuple):
     """The tables of one generation; `joint` and `cross` run over [visual, audio].

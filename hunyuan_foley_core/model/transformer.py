@@ -184,7 +184,7 @@ class FoleyTransformer(nn.Module):
             latents: [B, C, L]; timestep: [B], model time in 0..1000; prepared: from `prepare`, for the same B and L.
             attention: the attention function, for hosts that bring their own.
             call_block: called as (kind, index, block, *inputs) with kind `double_block` or `single_block`, so that a
-                host can skip or replace blocks.
+                host can skip or replace blocks. A multimodal block's last input says whether its visual stream is read.
         """
         tables = prepared.rotations
         time = self.time_in(timestep, latents.dtype)
@@ -193,7 +193,10 @@ class FoleyTransformer(nn.Module):
 
         activated = F.silu(time)[:, None]
         for index, (block, text) in enumerate(zip(self.triple_blocks, prepared.text)):
-            audio, visual = call_block("double_block", index, block, audio, visual, activated, text, tables, attention)
+            visual_is_read = index + 1 < len(self.triple_blocks)  # after these, nothing does
+            audio, visual = call_block(
+                "double_block", index, block, audio, visual, activated, text, tables, attention, visual_is_read
+            )
 
         token_time = time[:1] if prepared.sync_samples is None else time[prepared.sync_samples]
         activated = F.silu(prepared.sync_tokens + token_time)

@@ -220,7 +220,9 @@ def test_nodes_may_replace_blocks_and_attention(run, patcher, features):
 
     def pass_on(args, extra):
         calls.append(sorted(args))
-        return extra["original_block"](args)
+        outputs = extra["original_block"](args)
+        assert not torch.equal(outputs["txt"], args["txt"])  # of the last block, too, whose visual stream nothing else reads
+        return outputs
 
     patched.set_model_patch_replace(pass_on, "dit", "double_block", 1)
     patched.set_model_patch_replace(lambda args, extra: args, "dit", "single_block", 0)

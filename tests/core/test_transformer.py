@@ -6,6 +6,7 @@ import torch
 from hunyuan_foley_core.checkpoint import load_transformer
 from hunyuan_foley_core.errors import InputError
 from hunyuan_foley_core.model.rope import interleaved_visual, nearest_indices
+from hunyuan_foley_core.model.transformer import call_directly
 
 from .parity import cases, relative_error, weights
 
@@ -36,6 +37,8 @@ def test_every_stage_equals_the_reference(transformer):
     found = {}
 
     def keep(kind, index, block, *args):
+        if kind == "double_block":  # without the last argument the visual stream is worked out by the last of them, too
+            args = args[:-1]
         found[kind, index] = block(*args)
         return found[kind, index]
 
@@ -53,6 +56,34 @@ def test_every_stage_equals_the_reference(transformer):
     assert relative_error(transformer.time_in(given["timestep"], torch.float32), expected["time_in"]) <= 1e-6
     stretched = expected["sync_in"][:, nearest_indices(40, 100, "cpu")]
     assert relative_error(prepared.sync, stretched) <= 1e-6
+
+
+@pytest.mark.parametrize("case, frames", [("long", None), ("ragged", None), ("ragged", 11)])
+def test_the_last_visual_stream_is_left_out_and_not_missed(transformer, case, frames):
+    given = inputs(case)
+    given["latent"] = given["latent"][..., :frames]
+    conditions = [given[name] for name in ("text", "visual", "sync")]
+    with torch.inference_mode():
+        prepared = transformer.prepare(*conditions, given["latent"].shape[-1])
+
+    def worked_on(call_block):
+        """The velocity, and in which multimodal blocks the layers that only the visual stream has have run."""
+        seen, handles = [], []
+        for index, block in enumerate(transformer.triple_blocks):
+            for layer in (block.v_cond_self_proj, block.v_cond_cross_q, block.v_cond_cross_proj, block.v_cond_mlp):
+                handles.append(layer.register_forward_hook(lambda *_, index=index: seen.append(index)))
+        with torch.inference_mode():
+            velocity = transformer.denoise(given["latent"], given["timestep"], prepared, call_block=call_block)
+        for handle in handles:
+            handle.remove()
+        return velocity, seen
+
+    def whole(kind, index, block, *args):
+        return block(*args[:-1]) if kind == "double_block" else block(*args)
+
+    (short, in_short), (full, in_full) = worked_on(call_directly), worked_on(whole)
+    assert relative_error(short, full) <= 1e-6
+    assert in_short == [0] * 4 and in_full == [0] * 4 + [1] * 4
 
 
 def test_prepared_conditions_serve_every_step(transformer):
