@@ -112,15 +112,15 @@ class MultimodalBlock(nn.Module):
         """
         # While the compiler traces it counts as read: the last block would be a compilation of its own.
         both = torch.compiler.is_compiling() or visual_is_read
-        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.audio_mod(activated)
-        vshift1, vscale1, vgate1, vshift2, vscale2, vgate2, vshift3, vscale3, vgate3 = self.v_cond_mod(activated)
+        shift1, factor1, gate1, shift2, factor2, gate2, shift3, factor3, gate3 = self.audio_mod(activated)
+        vshift1, vfactor1, vgate1, vshift2, vfactor2, vgate2, vshift3, vfactor3, vgate3 = self.v_cond_mod(activated)
 
         def split(out: Tensor) -> tuple[Tensor, Tensor]:
             return out.split((out.shape[1] - audio.shape[1], audio.shape[1]), dim=1)
 
         visual_out, audio_out = split(self.joint_attention(
-            modulate(self.audio_norm1(audio), shift1, scale1),
-            modulate(self.v_cond_norm1(visual), vshift1, vscale1),
+            modulate(self.audio_norm1(audio), shift1, factor1),
+            modulate(self.v_cond_norm1(visual), vshift1, vfactor1),
             tables.joint, tables.visual_order, attention, both,
         ))
         audio = gated(audio, gate1, self.audio_self_proj(audio_out))
@@ -128,17 +128,17 @@ class MultimodalBlock(nn.Module):
             visual = gated(visual, vgate1, self.v_cond_self_proj(visual_out))
 
         visual_out, audio_out = split(self.text_attention(
-            modulate(self.audio_norm2(audio), shift2, scale2),
-            modulate(self.v_cond_norm2(visual), vshift2, vscale2) if both else None,
+            modulate(self.audio_norm2(audio), shift2, factor2),
+            modulate(self.v_cond_norm2(visual), vshift2, vfactor2) if both else None,
             text, tables.cross if both else tables.audio, attention,
         ))
         audio = gated(audio, gate2, self.audio_cross_proj(audio_out))
         if both:
             visual = gated(visual, vgate2, self.v_cond_cross_proj(visual_out))
 
-        audio = gated(audio, gate3, self.audio_mlp(modulate(self.audio_norm3(audio), shift3, scale3)))
+        audio = gated(audio, gate3, self.audio_mlp(modulate(self.audio_norm3(audio), shift3, factor3)))
         if both:
-            visual = gated(visual, vgate3, self.v_cond_mlp(modulate(self.v_cond_norm3(visual), vshift3, vscale3)))
+            visual = gated(visual, vgate3, self.v_cond_mlp(modulate(self.v_cond_norm3(visual), vshift3, vfactor3)))
         return audio, visual
 
 
@@ -174,7 +174,7 @@ class UnimodalBlock(nn.Module):
         """audio [B, L, D], activated = silu(sync + time) [U, D], sync_order which of these each frame has [B, L]."""
         order = sync_order.flatten()
         modulation = (part.index_select(0, order).view_as(audio) for part in self.modulation(activated))
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
-        update = self.self_attention(modulate(self.norm1(audio), shift1, scale1), table, attention)
+        shift1, factor1, gate1, shift2, factor2, gate2 = modulation
+        update = self.self_attention(modulate(self.norm1(audio), shift1, factor1), table, attention)
         audio = gated(audio, gate1, update)
-        return gated(audio, gate2, self.linear2(modulate(self.norm2(audio), shift2, scale2)))
+        return gated(audio, gate2, self.linear2(modulate(self.norm2(audio), shift2, factor2)))

@@ -16,8 +16,8 @@ def torch_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, x, 1 + scale)
+def modulate(x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+    return torch.addcmul(shift, x, factor)
 
 
 def gated(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class ConvMLP(nn.Module):
         self.w3 = ops.Conv1d(dim, hidden, **conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.transpose(1, 2)
+        x = x.transpose(1, 2).contiguous()  # once for both convolutions
         return self.w2(F.silu(self.w1(x)) * self.w3(x)).transpose(1, 2)
 
 
@@ -88,7 +88,7 @@ class MLP(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Shift, scale and gate triples from the activated conditioning, as `parts` tensors of width D."""
+    """Triples of shift, factor (1 + scale) and gate from the activated conditioning, as `parts` tensors of width D."""
 
     def __init__(self, dim: int, parts: int, ops, **factory):
         super().__init__()
@@ -96,7 +96,8 @@ class Modulation(nn.Module):
         self.linear = ops.Linear(dim, parts * dim, **factory)
 
     def forward(self, activated: Tensor) -> tuple[Tensor, ...]:
-        return self.linear(activated).chunk(self.parts, dim=-1)
+        parts = self.linear(activated).chunk(self.parts, dim=-1)
+        return tuple(1 + part if index % 3 == 1 else part for index, part in enumerate(parts))
 
 
 class FinalLayer(nn.Module):

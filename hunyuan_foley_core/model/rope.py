@@ -49,7 +49,7 @@ def rotation(positions: Tensor, head_dim: int) -> Rotation:
 def rotate(x: Tensor, table: Rotation) -> Tensor:
     """Turns the pairs (2i, 2i+1) of x [B, N, H, head_dim] by the table; computed in float32, returned in x's dtype."""
     x32 = x.float()
-    swapped = x32.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    swapped = x32.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
     return torch.addcmul(x32 * table.cos, swapped, table.sin).to(x.dtype)
 
 

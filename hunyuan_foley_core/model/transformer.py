@@ -71,7 +71,8 @@ class AudioEmbedder(nn.Module):
         self.proj = ops.Conv1d(latent_channels, hidden_size, kernel_size=1, **factory)
 
     def forward(self, latents: Tensor) -> Tensor:
-        return rearrange(self.proj(latents), "B D L -> B L D")
+        # Contiguous, as every layer that reads the stream wants it: otherwise each would copy it.
+        return rearrange(self.proj(latents), "B D L -> B L D").contiguous()
 
 
 class FoleyTransformer(nn.Module):
