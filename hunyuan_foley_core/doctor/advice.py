@@ -4,11 +4,12 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import places
-from ..errors import DamagedFileError, FoleyError, MissingFileError, MissingPackageError
+from ..errors import DamagedFileError, FoleyError, InputError, MissingFileError, MissingPackageError
 from . import machine
 from .machine import Machine
 from .model_files import ModelFile
@@ -61,6 +62,23 @@ def on_software(found: Machine) -> list[Advice]:
 def _on_extra(name: str) -> Advice:
     purpose, install = machine.EXTRAS[name]
     return Advice(f"{name} is not installed; it is for {purpose}.", _pip(install), False, MissingPackageError.link())
+
+
+def on_folders(models: Sequence[Path], comfyui: Path | None) -> list[Advice]:
+    """On folders that were named and are not there."""
+    named = [*([("--comfyui", comfyui)] if comfyui is not None else []), *(("--models", path) for path in models)]
+    return [
+        _must(
+            f"{option} is {path}, which is a file." if path.exists() else f"{option} is {path}, and there is no such folder.",
+            "Give the name of a folder that is there.", InputError,
+        )
+        for option, path in named if not path.is_dir()
+    ]
+
+
+def on_extra_paths(problems: Sequence[str]) -> list[Advice]:
+    """On what ComfyUI would not start with."""
+    return [_must(problem, "Correct the file: ComfyUI stops over it when it starts.", InputError) for problem in problems]
 
 
 def on_models(files: list[ModelFile], sets: list[ModelSet], target: Path) -> list[Advice]:

@@ -1,8 +1,10 @@
 """Which networks lie in which files, told from keys, shapes and types alone: weights are not read."""
 
 import json
+import os
 import pickle
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,9 +20,15 @@ NAMES = {
     file.saved_as + suffix: file.what for files in MODELS.values() for file in files
     for suffix in (*TORCH_SUFFIXES, *SAFETENSORS_SUFFIXES)
 }
+# What the standard library says of files that are none of the formats, or only in part.
+UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration, EOFError, MemoryError, OverflowError,
+    RuntimeError, zipfile.BadZipFile, zlib.error,
+)
 MINOR = 0.05  # share of the parameters below which a type is not mentioned
 # Other packs' networks have the keys of our VAE, SigLIP2 and CLAP, too; these two are nobody else's.
 OURS_ALONE = ("transformer", "synchformer")
+TOKENIZER_FOLDERS = ("foley", "text_encoders")
 
 
 @dataclass(frozen=True)
@@ -46,27 +54,6 @@ class ModelFile:
     link: str | None = None
 
 
-def folders_of(models: Path, comfyui: Path | None) -> list[Path]:
-    """Where the loaders look, with what extra_model_paths.yaml adds; those that exist."""
-    found = [path for paths in places.model_folders(models).values() for path in paths]
-    return [path for path in dict.fromkeys([*found, *_extra_paths(comfyui)]) if path.is_dir()]
-
-
-def _extra_paths(comfyui: Path | None) -> Iterator[Path]:
-    file = comfyui / "extra_model_paths.yaml" if comfyui else None
-    if file is None or not file.is_file():
-        return
-    try:
-        import yaml
-    except ModuleNotFoundError:  # it comes with ComfyUI
-        return
-    for section in filter(None, (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).values()):
-        base = Path(file.parent, section.get("base_path") or "").expanduser()
-        for name, others in places.MODEL_FOLDERS.items():
-            for key in (name, *others):
-                yield from (base / line.strip() for line in str(section.get(key) or "").splitlines() if line.strip())
-
-
 def find(folders: Iterable[Path]) -> list[ModelFile]:
     """Files of ours in the folders and those below; others are not mentioned. Needs torch."""
     paths = dict.fromkeys(path for folder in folders for path in places.files_below(folder))
@@ -75,6 +62,8 @@ def find(folders: Iterable[Path]) -> list[ModelFile]:
 
 def identify(path: Path) -> ModelFile | None:
     """None for a file that is none of ours."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return _dead_link(path)
     if path.name.endswith("tokenizer.json"):
         return _tokenizer(path)
     if path.suffix.lower() not in (*TORCH_SUFFIXES, *SAFETENSORS_SUFFIXES):
@@ -95,7 +84,21 @@ def identify(path: Path) -> ModelFile | None:
 
 
 def _file(path: Path, network: str | None, what: str, widths: dict[str, int] | None = None, **problem) -> ModelFile:
-    return ModelFile(str(path), path.stat().st_size, network, what, widths or {}, path.parent == small_model.FOLDER, **problem)
+    size = path.stat().st_size if path.exists() else 0
+    return ModelFile(str(path), size, network, what, widths or {}, path.parent == small_model.FOLDER, **problem)
+
+
+def _dead_link(path: Path) -> ModelFile | None:
+    """Of a link to a file that was moved or removed; its name is all there is to go by."""
+    is_tokenizer = path.name.endswith("tokenizer.json") and path.parent.name in TOKENIZER_FOLDERS
+    network = "tokenizer" if is_tokenizer else NAMES.get(path.name)
+    if network is None and path.parent.name != "foley":
+        return None
+    error = DamagedFileError(
+        f"{path.name} is a link to {os.readlink(path)}, where there is nothing.", "Expected a file.",
+        "Put it back where the link leads, or remove the link.",
+    )
+    return _file(path, network, "a link that leads nowhere", problem=error.reason(), link=error.link())
 
 
 def _keys(path: Path) -> dict[str, dict]:
@@ -110,7 +113,7 @@ def _keys(path: Path) -> dict[str, dict]:
         with zipfile.ZipFile(path) as archive:
             pickled = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             return dict.fromkeys(_words(archive.read(pickled)), {})
-    except (OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile, MemoryError, OverflowError) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(
             f"{path.name} ({path.stat().st_size:,} bytes) is cut off, or no file of weights.", "Expected a complete file.",
             "Delete it and download it again.",
@@ -119,7 +122,7 @@ def _keys(path: Path) -> dict[str, dict]:
 
 def _safetensors_keys(path: Path) -> dict[str, dict]:
     with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header = dict(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
         behind = file.tell()
     metadata = header.pop("__metadata__", {})
     return {key: {**entry, "end": behind + entry["data_offsets"][1], "metadata": metadata} for key, entry in header.items()}
@@ -205,6 +208,6 @@ def _tokenizer(path: Path) -> ModelFile | None:
     try:
         tokenizer = FoleyTokenizer.from_file(path)
     except FoleyError as error:
-        is_ours = path.parent.name in ("foley", "text_encoders")
+        is_ours = path.parent.name in TOKENIZER_FOLDERS
         return _file(path, "tokenizer", "damaged", problem=error.reason(), link=error.link()) if is_ours else None
     return _file(path, "tokenizer", f"tokenizer of {tokenizer.vocabulary:,} tokens")

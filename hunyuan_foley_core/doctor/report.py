@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import places, small_model
-from . import advice, machine, model_files
+from . import advice, extra_paths, machine, model_files
 from .model_files import ModelFile
 from .model_sets import ModelSet, Workflow, sets_of, workflows
 
@@ -43,14 +43,18 @@ def examine(models: Sequence[Path] = (), comfyui: Path | None = None) -> Report:
         models: folders with model files beside those of ComfyUI.
         comfyui: ComfyUI's folder; None: the one around this package, if there is one.
     """
-    comfyui = comfyui or places.comfyui_around()
+    wrong = advice.on_folders(models, comfyui)
+    models = [path for path in models if path.is_dir()]
+    comfyui = places.comfyui_around() if comfyui is None else comfyui if comfyui.is_dir() else None
     found = machine.look(comfyui)
-    folders = model_files.folders_of(comfyui / "models", comfyui) if comfyui else []
-    folders = [path for path in (*folders, *models, small_model.FOLDER) if path.is_dir()]
-    names, todo = [str(path) for path in folders], advice.on_software(found)
+    extra, problems = extra_paths.read(comfyui)
+    names = [path for paths in places.model_folders(comfyui / "models").values() for path in paths] if comfyui else []
+    folders = [path for path in dict.fromkeys((*names, *extra, *models, small_model.FOLDER)) if path.is_dir()]
+    todo = [*wrong, *advice.on_software(found), *advice.on_extra_paths(problems)]
     if found.torch_error is not None or not all(package.version for package in found.needed):
-        return Report(found, names, False, [], [], [], todo)
+        return Report(found, list(map(str, folders)), False, [], [], [], todo)
     files = model_files.find(folders)
     sets = sets_of(files)
     target = comfyui / "models" if comfyui else models[0] if models else Path("models")
-    return Report(found, names, True, files, sets, workflows(files, sets), todo + advice.on_models(files, sets, target))
+    todo += advice.on_models(files, sets, target)
+    return Report(found, list(map(str, folders)), True, files, sets, workflows(files, sets), todo)

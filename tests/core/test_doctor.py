@@ -222,6 +222,79 @@ def test_folders_that_extra_model_paths_names_are_searched(complete, tmp_path):
     assert doctor.examine(comfyui=complete).is_well
 
 
+@pytest.mark.parametrize("base", ["~/", "$FOLEY_DISK", "${FOLEY_DISK}", "disk/..", "~/nowhere/.."])
+def test_a_base_path_is_expanded_as_comfyui_does_it(complete, tmp_path, monkeypatch, base):
+    pytest.importorskip("yaml")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("FOLEY_DISK", str(tmp_path / "home"))
+    (tmp_path / "home/nowhere").mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    here = tmp_path if base == "disk/.." else tmp_path / "home"
+    (here / "codecs").mkdir()
+    (complete / VAE).rename(here / "codecs/codec.pth")
+    (complete / "extra_model_paths.yaml").write_text(f"a:\n  base_path: {base}\n  vae: codecs\n")
+    assert doctor.examine(comfyui=complete).is_well
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"a:\n  vae: x: y\n", "it is no YAML (mapping values are not allowed here in "),
+    (b"a:\n  base_path: /\xff\n", "its byte 17 is not UTF-8."),
+    (b"- a\n- b\n", "it holds no sections."),
+    (b"a: 5\n", "The section `a` of {file} is 5. Expected names of model folders"),
+    (b"a:\n  base_path: 5\n", "The section `a` of {file} has 5 for `base_path`. Expected a path."),
+    (b"a:\n  vae:\n", "The section `a` of {file} has None for `vae`. Expected a path."),
+])
+def test_extra_model_paths_that_comfyui_cannot_read_is_advice(complete, content, said):
+    pytest.importorskip("yaml")
+    file = complete / "extra_model_paths.yaml"
+    file.write_bytes(content)
+    (advice,) = must(doctor.examine(comfyui=complete))
+    assert said.replace("{file}", str(file)) in advice.text and str(file) in advice.text and "\n" not in advice.text
+    assert advice.command.startswith("Correct the file") and advice.link == f"{PAGE}#input"
+
+
+def test_of_a_file_with_one_wrong_section_the_others_count(complete, tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "disk").mkdir()
+    (complete / VAE).rename(tmp_path / "disk/codec.pth")
+    (complete / "extra_model_paths.yaml").write_text(f"a: 5\nb:\nc:\n  vae: {tmp_path / 'disk'}\n")
+    assert len(must(doctor.examine(comfyui=complete))) == 1
+
+
+@pytest.mark.parametrize("name, network", [(VAE, "vae"), ("models/text_encoders/tokenizer.json", "tokenizer")])
+def test_a_link_that_leads_nowhere_is_a_damaged_file(complete, name, network):
+    link = complete / name
+    link.unlink()
+    link.symlink_to(complete / "moved" / link.name)
+    (complete / "models/vae/of_others.safetensors").symlink_to(complete / "moved/other")
+    report = doctor.examine(comfyui=complete)
+    (advice,) = must(report)
+    assert f"is a link to {complete / 'moved' / link.name}, where there is nothing" in advice.text
+    assert advice.command.startswith(f"rm {link} && ") and advice.command.endswith(f" --only {network}")
+    assert advice.link == f"{PAGE}#damaged-file" and found(report, "of_others.safetensors") is None
+    assert f"{link.name}, 0.0 MB: a link that leads nowhere" in doctor.to_text(report)
+
+
+def test_folders_that_are_not_there_are_said(complete, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    texts = [advice.text for advice in must(doctor.examine([Path("nope"), Path("file")], Path("neither")))]
+    assert texts == [
+        "--comfyui is neither, and there is no such folder.", "--models is nope, and there is no such folder.",
+        "--models is file, which is a file.",
+    ]
+    assert cli_doctor.main(["--models", "nope"]) == 1 and "All is well" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("header", [b"[1]", b'{"a": 1}', b'{"a": {}}', b'{"a": {"data_offsets": []}}', b'"text"', b"3"])
+def test_a_header_of_anything_is_no_trace(complete, header):
+    path = complete / VAE
+    path.unlink()
+    path.with_suffix(".safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert [advice.link for advice in must(doctor.examine(comfyui=complete))] == [f"{PAGE}#damaged-file"]
+
+
 def test_the_small_model_can_be_incomplete_too(comfyui, monkeypatch, tmp_path):
     shutil.copytree(small_model.FOLDER, tmp_path / "weights")
     (tmp_path / "weights" / small_model.VAE).unlink()
