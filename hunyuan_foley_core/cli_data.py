@@ -67,15 +67,15 @@ def run_prepare(args: argparse.Namespace) -> Path:
     from .train.manifest import read_dataset
     from .train.teachers import build_teacher
 
+    device = cli_settings.checked_device(args.device)
     dataset = read_dataset(args.data, args.caption)
     files = find_model_files(args.models, optional=("transformer",), **{name: getattr(args, name) for name in NETWORKS})
-    cli_settings.check_device(args.device)
-    teacher = build_teacher(args.teacher, args.teacher_file, args.device)
+    teacher = build_teacher(args.teacher, args.teacher_file, device)
     progress = ProgressBar()
     try:
         report = build_cache(
             dataset.entries, files, args.cache, teacher=teacher, spectral=args.latents == "spectral",
-            device=args.device, seconds=args.seconds,
+            device=device, seconds=args.seconds,
             callback=lambda done, total: progress("encoding clips", done, total),
         )
     finally:

@@ -53,27 +53,28 @@ def add_models(command: argparse.ArgumentParser) -> None:
         add(f"--{field.name}", type=Path, metavar="FILE", help=f"take this {field.name} file instead of looking for it")
 
 
+def checked_device(name: str) -> str:
+    """The name of a device, if it can calculate; InputError if there is none such here."""
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # unknown to torch, or not in this machine or build
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")  # what follows is for people who build torch
+        raise InputError(
+            f"The device is {name!r}: {reason}.", "Expected one that is here, such as cpu.",
+            "Correct --device, or leave it out; `doctor` lists what is here.",
+        ) from error
+    return name
+
+
 def settings_of(args: argparse.Namespace, **others) -> Settings:
     """From the arguments of `add_sampling` and `add_models`; `others` are further fields of `Settings`."""
-    check_device(args.device)
-    dtype = args.dtype or ("fp32" if torch.device(args.device).type == "cpu" else "bf16")
+    device = checked_device(args.device)
+    dtype = args.dtype or ("fp32" if torch.device(device).type == "cpu" else "bf16")
     return Settings(
         steps=args.steps, guidance_scale=args.cfg, guidance_interval=tuple(args.cfg_interval), shift=args.shift,
-        tag=not args.no_tag, device=args.device, dtype=DTYPES[dtype], lora=args.lora, lora_strength=args.lora_strength,
+        tag=not args.no_tag, device=device, dtype=DTYPES[dtype], lora=args.lora, lora_strength=args.lora_strength,
         **others,
     )
-
-
-def check_device(name: str) -> None:
-    """InputError unless torch can put something there."""
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
-        raise InputError(
-            f"The device `{name}` cannot be used ({reason}).", "Expected one that this machine and its torch have.",
-            "Leave out --device, or give --device cpu.",
-        ) from error
 
 
 def prompted_settings_of(args: argparse.Namespace, **others) -> Settings:

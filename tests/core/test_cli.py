@@ -181,3 +181,14 @@ def test_the_output_plays(models, video, tmp_path):
     assert generate(models, tmp_path / "out.mkv", "--video", video) == 0
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert {stream.type for stream in container.streams} == {"video", "audio"}
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99", "meta", ""])
+@pytest.mark.parametrize("words", [("generate", "--prompt", "rain", "--out", "x.wav"), ("prepare", "clips", "cache", "--models", "m")])
+def test_a_device_that_is_not_here_is_said(tmp_path, monkeypatch, capsys, words, device):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    assert cli.main([*words, "--device", device]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"A setting does not fit. The device is {device!r}: ") and len(said) < 400
+    assert list(tmp_path.iterdir()) == [tmp_path / "clips"]
