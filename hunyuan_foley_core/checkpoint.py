@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from . import first_bytes, quantization
 from . import ops as casting_ops
-from . import quantization
 from .config import ClapTextConfig, DACVAEConfig, SigLIP2Config, SynchformerConfig, TransformerConfig
 from .encoders.clap import ClapTextEncoder
 from .encoders.siglip2 import SigLIP2VisionTower
@@ -29,7 +29,7 @@ from .windows import WindowSettings
 
 StateDict = dict[str, Tensor]
 
-SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt")
+SUFFIXES = (*first_bytes.SAFETENSORS, *first_bytes.TORCH)
 TOKENIZER_FILE = "tokenizer.json"
 # Under which names training frameworks and the released files nest the tensors.
 NESTINGS = ("state_dict", "model_state_dict", "model", "module")
@@ -106,7 +106,8 @@ def read_state_dict(path: str | Path, wanted: Callable[[str], bool] | None = Non
         raise MissingFileError(
             f"There is no file {path}.", "Expected a weight file.", "Check the folder and the name, or download it again."
         )
-    if path.suffix.lower() in (".safetensors", ".sft"):
+    first_bytes.check(path)
+    if path.suffix.lower() in first_bytes.SAFETENSORS:
         tensors, config = _read_safetensors(path, wanted)
     else:
         tensors, config = _read_torch(path, wanted)
@@ -182,7 +183,8 @@ def _torch_load(path: Path) -> Any:
 def _unwrap(loaded: Any, path: Path) -> StateDict:
     """The innermost mapping of keys to tensors, through the usual nestings."""
     if isinstance(loaded, Mapping):
-        tensors = {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
+        # Optimisers number what they keep.
+        tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
         if tensors:
             return tensors
         for name in NESTINGS:
@@ -223,7 +225,7 @@ def extract(component: Component, tensors: StateDict, name: str) -> StateDict:
     """The component's tensors under our module's keys, with known leftovers dropped; scales as `quantization` has them.
 
     Raises:
-        CheckpointError: the file holds another network, or is quantised in a way that we do not read.
+        CheckpointError: the file holds another network, or is quantised in a way or of a type that we do not read.
     """
     prefix = _prefix(component, tensors)
     if prefix is None or any(key in tensors for key in STRANGERS):
@@ -241,7 +243,21 @@ def extract(component: Component, tensors: StateDict, name: str) -> StateDict:
         component.root + key[len(prefix):] if key.startswith(prefix) else key: value for key, value in tensors.items()
     }
     needed = {key: value for key, value in renamed.items() if not key.startswith(component.unused)}
-    return quantization.normalise(needed, name) if component is TRANSFORMER else needed
+    needed = quantization.normalise(needed, name) if component is TRANSFORMER else needed
+    _check_types(component, needed, name)
+    return needed
+
+
+def _check_types(component: Component, tensors: StateDict, name: str) -> None:
+    """Our networks hold real numbers: whole ones are weights in a form that only another program undoes."""
+    others = [key for key, value in tensors.items() if not value.is_floating_point()]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise CheckpointError(
+            f"{name} holds {str(tensors[others[0]].dtype)[6:]} in `{others[0]}`{more}.",
+            f"The {component.title} is read in fp32, bf16{', fp16 and fp8' if component is TRANSFORMER else ' and fp16'}.",
+            "Pick such a file.",
+        )
 
 
 def skeleton(

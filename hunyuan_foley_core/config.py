@@ -32,6 +32,17 @@ class Shapes:
             )
         return tuple(self.tensors[key].shape)
 
+    def of(self, key: str, axes: int) -> tuple[int, ...]:
+        """The shape of a tensor that has so many axes, none of them empty."""
+        shape = self[key]
+        if len(shape) != axes or 0 in shape:
+            raise DamagedFileError(
+                f"`{key}` has the shape {list(shape)}, so the file does not hold the {self.what}.",
+                f"Expected {axes} {'axes' if axes > 1 else 'axis'}, none of length 0.",
+                "The file is incomplete or was converted wrongly: download it again.",
+            )
+        return shape
+
     def count(self, prefix: str) -> int:
         """How many numbered blocks follow `prefix`, e.g. `blocks.` for `blocks.0.…`, `blocks.1.…`."""
         numbers = {key[len(prefix):].split(".", 1)[0] for key in self.tensors if key.startswith(prefix)}
@@ -40,7 +51,7 @@ class Shapes:
 
 def _heads(width: int, declared: int | None, what: str) -> int:
     heads = declared or max(1, width // ENCODER_HEAD_DIM)
-    if width % heads:
+    if not isinstance(heads, int) or heads < 1 or width % heads:
         raise CheckpointError(
             f"The {what} is {width} wide, which {heads} attention heads cannot share evenly.",
             "Expected a width that is a multiple of the number of heads.",
@@ -74,22 +85,27 @@ class TransformerConfig:
     @classmethod
     def from_state_dict(cls, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> "TransformerConfig":
         shapes = Shapes(tensors, "HunyuanVideo-Foley transformer")
-        hidden_size, latent_channels, _ = shapes["audio_embedder.proj.weight"]
-        (head_dim,) = shapes["triple_blocks.0.audio_self_q_norm.weight"]
+        hidden_size, latent_channels, _ = shapes.of("audio_embedder.proj.weight", 3)
+        (head_dim,) = shapes.of("triple_blocks.0.audio_self_q_norm.weight", 1)
+        if hidden_size % head_dim:
+            raise DamagedFileError(
+                f"The {shapes.what} is {hidden_size} wide, and its attention heads {head_dim}.",
+                "Expected a multiple of that.", "The file was converted wrongly: download it again.",
+            )
         return cls(
             latent_channels=latent_channels,
             hidden_size=hidden_size,
             num_heads=hidden_size // head_dim,
             num_multimodal_blocks=shapes.count("triple_blocks."),
             num_unimodal_blocks=shapes.count("single_blocks."),
-            mlp_hidden=shapes["triple_blocks.0.audio_mlp.fc1.weight"][0],
-            conv_mlp_hidden=shapes["single_blocks.0.linear2.w1.weight"][0],
-            sync_mlp_hidden=shapes["sync_in.2.w1.weight"][0],
-            text_dim=shapes["cond_in.linear_1.weight"][1],
-            visual_dim=shapes["visual_proj.w1.weight"][1],
-            sync_dim=shapes["sync_in.0.weight"][1],
-            sync_tokens_per_segment=shapes["sync_pos_emb"][2],
-            time_frequencies=shapes["time_in.mlp.0.weight"][1],
+            mlp_hidden=shapes.of("triple_blocks.0.audio_mlp.fc1.weight", 2)[0],
+            conv_mlp_hidden=shapes.of("single_blocks.0.linear2.w1.weight", 3)[0],
+            sync_mlp_hidden=shapes.of("sync_in.2.w1.weight", 3)[0],
+            text_dim=shapes.of("cond_in.linear_1.weight", 2)[1],
+            visual_dim=shapes.of("visual_proj.w1.weight", 2)[1],
+            sync_dim=shapes.of("sync_in.0.weight", 2)[1],
+            sync_tokens_per_segment=shapes.of("sync_pos_emb", 4)[2],
+            time_frequencies=shapes.of("time_in.mlp.0.weight", 2)[1],
         )
 
     to_dict = asdict
@@ -109,13 +125,13 @@ class SigLIP2Config:
     @classmethod
     def from_state_dict(cls, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> "SigLIP2Config":
         shapes = Shapes(tensors, "SigLIP2 vision tower")
-        hidden_size, _, patch_size, _ = shapes["vision_model.embeddings.patch_embedding.weight"]
-        positions, _ = shapes["vision_model.embeddings.position_embedding.weight"]
+        hidden_size, _, patch_size, _ = shapes.of("vision_model.embeddings.patch_embedding.weight", 4)
+        positions, _ = shapes.of("vision_model.embeddings.position_embedding.weight", 2)
         return cls(
             hidden_size=hidden_size,
             num_heads=_heads(hidden_size, (metadata or {}).get("num_attention_heads"), "SigLIP2 vision tower"),
             num_layers=shapes.count("vision_model.encoder.layers."),
-            mlp_hidden=shapes["vision_model.encoder.layers.0.mlp.fc1.weight"][0],
+            mlp_hidden=shapes.of("vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
             patch_size=patch_size,
             image_size=round(positions**0.5) * patch_size,
         )
@@ -138,17 +154,17 @@ class SynchformerConfig:
     @classmethod
     def from_state_dict(cls, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> "SynchformerConfig":
         shapes = Shapes(tensors, "Synchformer visual tower")
-        hidden_size, _, tubelet_size, patch_size, _ = shapes["vfeat_extractor.patch_embed_3d.proj.weight"]
+        hidden_size, _, tubelet_size, patch_size, _ = shapes.of("vfeat_extractor.patch_embed_3d.proj.weight", 5)
         return cls(
             hidden_size=hidden_size,
             num_heads=_heads(hidden_size, (metadata or {}).get("num_heads"), "Synchformer visual tower"),
             num_blocks=shapes.count("vfeat_extractor.blocks."),
-            mlp_hidden=shapes["vfeat_extractor.blocks.0.mlp.fc1.weight"][0],
-            aggregator_mlp_hidden=shapes["vfeat_extractor.spatial_attn_agg.linear1.weight"][0],
+            mlp_hidden=shapes.of("vfeat_extractor.blocks.0.mlp.fc1.weight", 2)[0],
+            aggregator_mlp_hidden=shapes.of("vfeat_extractor.spatial_attn_agg.linear1.weight", 2)[0],
             patch_size=patch_size,
             tubelet_size=tubelet_size,
-            image_size=round((shapes["vfeat_extractor.pos_embed"][1] - 1) ** 0.5) * patch_size,
-            time_steps=shapes["vfeat_extractor.temp_embed"][1],
+            image_size=round((shapes.of("vfeat_extractor.pos_embed", 3)[1] - 1) ** 0.5) * patch_size,
+            time_steps=shapes.of("vfeat_extractor.temp_embed", 3)[1],
         )
 
 
@@ -172,14 +188,14 @@ class ClapTextConfig:
     @classmethod
     def from_state_dict(cls, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> "ClapTextConfig":
         shapes, metadata = Shapes(tensors, "CLAP text encoder"), metadata or {}
-        vocab_size, hidden_size = shapes["text_model.embeddings.word_embeddings.weight"]
+        vocab_size, hidden_size = shapes.of("text_model.embeddings.word_embeddings.weight", 2)
         return cls(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
             num_heads=_heads(hidden_size, metadata.get("num_attention_heads"), "CLAP text encoder"),
             num_layers=shapes.count("text_model.encoder.layer."),
-            mlp_hidden=shapes["text_model.encoder.layer.0.intermediate.dense.weight"][0],
-            max_positions=shapes["text_model.embeddings.position_embeddings.weight"][0],
+            mlp_hidden=shapes.of("text_model.encoder.layer.0.intermediate.dense.weight", 2)[0],
+            max_positions=shapes.of("text_model.embeddings.position_embeddings.weight", 2)[0],
             pad_token_id=metadata.get("pad_token_id", 1),
         )
 
@@ -210,9 +226,9 @@ class DACVAEConfig:
         encoder_stages = range(1, shapes.count("encoder.block.") - 2)
         decoder_stages = range(1, shapes.count("decoder.model.") - 2)
         return cls(
-            encoder_dim=shapes[f"encoder.block.0.{suffix}"][0],
-            encoder_rates=tuple(shapes[f"encoder.block.{i}.block.4.{suffix}"][2] // 2 for i in encoder_stages),
-            decoder_dim=shapes[f"decoder.model.0.{suffix}"][0],
-            decoder_rates=tuple(shapes[f"decoder.model.{i}.block.1.{suffix}"][2] // 2 for i in decoder_stages),
-            latent_channels=shapes["post_quant_conv.weight"][0],
+            encoder_dim=shapes.of(f"encoder.block.0.{suffix}", 3)[0],
+            encoder_rates=tuple(shapes.of(f"encoder.block.{i}.block.4.{suffix}", 3)[2] // 2 for i in encoder_stages),
+            decoder_dim=shapes.of(f"decoder.model.0.{suffix}", 3)[0],
+            decoder_rates=tuple(shapes.of(f"decoder.model.{i}.block.1.{suffix}", 3)[2] // 2 for i in decoder_stages),
+            latent_channels=shapes.of("post_quant_conv.weight", 3)[0],
         )

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from . import quantization, tensor_file
+from . import first_bytes, quantization, tensor_file
 from .checkpoint import TRANSFORMER, Component, extract, identify, read_state_dict, skeleton
 from .errors import CheckpointError, NoRoomError, WrongFileError
 from .tensor_file import Entry
@@ -90,6 +90,10 @@ def _check_target(source: Path, target: Path) -> None:
         raise CheckpointError(f"The target is {target.name}.", "Expected a name ending in .safetensors.")
     if not target.parent.is_dir():
         raise CheckpointError(f"There is no folder {target.parent}.", "Expected one to write into.", "Make it first.")
+    if target.is_dir():
+        raise CheckpointError(
+            f"The target {target} is a folder.", "Expected the name of a file to write.", f"Name one in it: {target / target.name}."
+        )
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(
             f"The target {target} is the source itself.", "Expected another file: the original is never touched.",
@@ -176,7 +180,7 @@ def _metadata(source: Path, component: Component, config: dict, dtype: str | Non
 
 
 def _stored_metadata(source: Path) -> dict[str, str]:
-    if source.suffix.lower() not in (".safetensors", ".sft"):
+    if source.suffix.lower() not in first_bytes.SAFETENSORS:
         return {}
     with safe_open(str(source), framework="pt") as file:
         return file.metadata() or {}
@@ -226,7 +230,7 @@ def _converted(source: Path, plan: Plan, advance: Advance | None) -> Iterator[tu
 
 
 def _groups(source: Path, plan: Plan) -> Iterator[list[str]]:
-    is_mapped = source.suffix.lower() in (".safetensors", ".sft") or zipfile.is_zipfile(source)
+    is_mapped = source.suffix.lower() in first_bytes.SAFETENSORS or zipfile.is_zipfile(source)
     return tensor_file.groups({key: piece.size for key, piece in plan.items()}) if is_mapped else iter([list(plan)])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import places
+from .. import first_bytes, places
 from ..errors import DamagedFileError, FoleyError, InputError, MissingFileError, MissingPackageError
 from . import machine
 from .machine import Machine
@@ -88,7 +88,7 @@ def on_models(files: list[ModelFile], sets: list[ModelSet], target: Path) -> lis
         if file.problem is not None:
             remove = f"{'del' if WINDOWS else 'rm'} {_quoted(file.path)}"
             again = f"{remove} && {_download(target, [file.network] if file.network else [])}"
-            command = _weights_again() if file.is_small else again
+            command = _renamed(Path(file.path)) or (_weights_again() if file.is_small else again)
             advice.append(Advice(f"{file.path}: {file.problem}", command, True, file.link or DamagedFileError.link()))
     damaged = {file.network for file in files if file.problem is not None}
     for one in sets:
@@ -100,6 +100,13 @@ def on_models(files: list[ModelFile], sets: list[ModelSet], target: Path) -> lis
         text = "The released weights are not here; the small model is not made for real footage."
         advice.append(Advice(text, _download(target, []), not sets, MissingFileError.link()))
     return advice
+
+
+def _renamed(path: Path) -> str | None:
+    """What gives a file of the other format its suffix; None where it has its own."""
+    target = path.with_suffix(first_bytes.right_suffix(path))
+    words = ("ren", _quoted(path), _quoted(target.name)) if WINDOWS else ("mv", _quoted(path), _quoted(target))
+    return " ".join(words) if target != path else None
 
 
 def _must(text: str, command: str, kind: type[FoleyError]) -> Advice:

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import places, small_model
+from .. import first_bytes, places, small_model
 from ..download.released import MODELS
 from ..errors import DamagedFileError, FoleyError
+from ..first_bytes import SAFETENSORS, TORCH
 
-TORCH_SUFFIXES, SAFETENSORS_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt"), (".safetensors", ".sft")
 RELEASED = {(18, 36, 1536): "XXL", (12, 24, 1408): "XL"}  # multimodal blocks, unimodal blocks, width
 NAMES = {
     file.saved_as + suffix: file.what for files in MODELS.values() for file in files
-    for suffix in (*TORCH_SUFFIXES, *SAFETENSORS_SUFFIXES)
+    for suffix in (*TORCH, *SAFETENSORS)
 }
 # What the standard library says of files that are none of the formats, or only in part.
 UNREADABLE = (
@@ -66,10 +66,11 @@ def identify(path: Path) -> ModelFile | None:
         return _dead_link(path)
     if path.name.endswith("tokenizer.json"):
         return _tokenizer(path)
-    if path.suffix.lower() not in (*TORCH_SUFFIXES, *SAFETENSORS_SUFFIXES):
+    if path.suffix.lower() not in (*TORCH, *SAFETENSORS):
         return None
     network = None
     try:
+        first_bytes.check(path)
         keys = _keys(path)
         network = _network(keys)
         if network is None:
@@ -108,7 +109,7 @@ def _keys(path: Path) -> dict[str, dict]:
         DamagedFileError: the file ends before they do, or is of no format that we know.
     """
     try:
-        if path.suffix.lower() in SAFETENSORS_SUFFIXES:
+        if path.suffix.lower() in SAFETENSORS:
             return _safetensors_keys(path)
         with zipfile.ZipFile(path) as archive:
             pickled = next(name for name in archive.namelist() if name.endswith("data.pkl"))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import places
-from .model_files import SAFETENSORS_SUFFIXES, TORCH_SUFFIXES, ModelFile
+from ..first_bytes import SAFETENSORS, TORCH
+from .model_files import ModelFile
 
 # What nodes of a workflow need of the model; the encoders load together.
 NODE_NEEDS = {
@@ -77,4 +78,4 @@ def workflows(files: list[ModelFile], sets: list[ModelSet]) -> list[Workflow]:
 
 
 def _is_file(value: object) -> bool:
-    return isinstance(value, str) and value.endswith((*TORCH_SUFFIXES, *SAFETENSORS_SUFFIXES))
+    return isinstance(value, str) and value.endswith((*TORCH, *SAFETENSORS))

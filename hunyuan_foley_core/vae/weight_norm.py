@@ -47,8 +47,8 @@ def _partner(state_dict: Mapping[str, torch.Tensor], key: str, ending: str, othe
 
 
 def _fold(key: str, direction: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-    expected = (direction.shape[0],) + (1,) * (direction.ndim - 1)
-    if tuple(length.shape) != expected:
+    expected = (*direction.shape[:1], *(1,) * (direction.ndim - 1))
+    if direction.ndim == 0 or tuple(length.shape) != expected:
         raise DamagedFileError(
             f"`{key}` has shape {tuple(direction.shape)} but its lengths have shape {tuple(length.shape)}.",
             f"Expected lengths of shape {expected}.",

@@ -11,6 +11,7 @@ from hunyuan_foley_core.checkpoint import (
 )
 from hunyuan_foley_core.convert import convert
 from hunyuan_foley_core.errors import CheckpointError
+from hunyuan_foley_core.vae.weight_norm import fold_weight_norm
 
 from .parity import MANIFESTS, weights
 
@@ -66,6 +67,11 @@ def test_torch_files_load_like_safetensors(tmp_path, name, nesting):
 def test_old_torch_files_load(tmp_path):
     torch.save(load_file(weights("mmdit")), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     load_transformer(tmp_path / "old.pth")
+
+
+def test_keys_that_are_numbers_are_left_out(tmp_path):
+    torch.save({1: torch.zeros(2), **load_file(weights("mmdit"))}, tmp_path / "numbered.pth")
+    load_transformer(tmp_path / "numbered.pth")
 
 
 @pytest.mark.parametrize("name, root", [("siglip2_vision", "vision_model."), ("clap_text", "text_model."), ("synchformer_visual", "vfeat_extractor.")])
@@ -139,6 +145,37 @@ def test_code_is_named_as_the_reason(tmp_path):
             load_transformer(tmp_path / name)
 
 
+def misnamed_files(folder):
+    """Name and what is said of each file that is no file of weights, or of another format than its name says."""
+    whole = weights("mmdit").read_bytes()
+    torch.save(load_file(weights("mmdit")), folder / "zip.safetensors")
+    torch.save(load_file(weights("mmdit")), folder / "old.sft", _use_new_zipfile_serialization=False)
+    (folder / "renamed.pth").write_bytes(whole)
+    said = {"zip.safetensors": "Rename it to zip.pth", "old.sft": "Rename it to old.pth", "renamed.pth": "Rename it to renamed.safetensors"}
+    for suffix in (".pth", ".safetensors"):
+        (folder / f"pointer{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 10282344\n")
+        (folder / f"page{suffix}").write_text("\n<!DOCTYPE html><html>404</html>")
+        said |= {f"pointer{suffix}": "git lfs pull", f"page{suffix}": "is a web page"}
+    return said
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path):
+    for name, said in misnamed_files(tmp_path).items():
+        with pytest.raises(CheckpointError, match=said) as caught:
+            load_transformer(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value) and "hold code" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.complex64])
+def test_types_that_are_no_real_numbers_without_a_mark_are_refused(name, dtype):
+    tensors, config = read_state_dict(weights(name))
+    component = checkpoint.identify(tensors)
+    with pytest.raises(CheckpointError, match=f"Weights holds {str(dtype)[6:]} in `.+` and \\d+ more.*is read in fp32") as caught:
+        build(component, {key: value.to(dtype) for key, value in tensors.items()}, config, name="Weights")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize("picked", [name for name in LOADERS if name != "mmdit"])
 def test_a_wrong_pick_is_named(picked):
     with pytest.raises(CheckpointError, match=f"holds the {checkpoint.identify(load_file(weights(picked))).title}.*Expected the HunyuanVideo"):
@@ -163,6 +200,29 @@ def test_missing_unknown_and_misshapen_keys_are_listed(tmp_path):
         load_transformer(tmp_path / "odd.safetensors")
     for part in ("lacks time_in.mlp.0.bias", "unknown single_blocks.1.surprise", "misshapen cond_in.linear_2.weight"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_tensors_of_another_rank_or_empty_ones_get_a_paragraph(name):
+    """Sizes are read from some of the tensors, before anything says whether those have the right shape."""
+    tensors, config = read_state_dict(weights(name))
+    component, refused = checkpoint.identify(tensors), set()
+    for key, value in tensors.items():
+        for shape in ((), (0,) * value.ndim, (5,) * value.ndim, (3,) * (value.ndim + 1)):
+            changed = tensors | {key: torch.zeros(shape)}
+            try:
+                component.config(fold_weight_norm(changed), config)
+            except CheckpointError as error:
+                assert "\n" not in str(error)
+                refused.add(key)
+    assert len(refused) >= 3 and any(key.endswith(component.anchor) for key in refused)
+
+
+def test_a_count_of_heads_that_is_none_gets_a_paragraph():
+    tensors, _ = read_state_dict(weights("siglip2_vision"))
+    for heads in ("abc", -2, 1.5):
+        with pytest.raises(CheckpointError, match=f"which {heads} attention heads cannot share"):
+            build(SIGLIP2, tensors, {"num_attention_heads": heads})
 
 
 @pytest.mark.parametrize("name", LOADERS)

@@ -274,3 +274,11 @@ def test_the_command_line_converts(source, target, capsys):
     assert load_file(target)[LINEAR].dtype == E4M3 and str(target) in capsys.readouterr().out
     assert cli.main(["convert", str(source), str(source)]) == 1
     assert "is the source itself" in capsys.readouterr().err
+
+
+def test_a_target_that_is_a_folder_is_said_before_any_work(source, target, monkeypatch):
+    target.mkdir()
+    monkeypatch.setattr(convert, "read_state_dict", lambda *args: pytest.fail("read"))
+    with pytest.raises(CheckpointError, match="target.safetensors is a folder"):
+        convert.convert(source, target)
+    assert nothing_left(target.parent, source.name, target.name)

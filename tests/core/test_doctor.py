@@ -158,7 +158,14 @@ def test_files_of_other_packs_are_left_alone_and_nothing_is_run(complete, capsys
 def test_a_page_saved_under_the_name_of_a_model_is_one_that_is_damaged(complete):
     (complete / VAE).write_text("<html>Please log in</html>")
     report = doctor.examine(comfyui=complete)
-    assert "is cut off, or no file of weights" in found(report, VAE).problem and not report.is_well
+    assert "is a web page" in found(report, VAE).problem and not report.is_well
+
+
+def test_a_file_of_the_other_format_gets_its_suffix(complete):
+    path = complete / VAE
+    save_file(torch.load(path, weights_only=True), path)
+    (advice,) = must(doctor.examine(comfyui=complete))
+    assert advice.command == f"mv {path} {path.with_suffix('.safetensors')}"
 
 
 def test_encoders_that_do_not_fit_the_transformer_do_not_count(complete):
