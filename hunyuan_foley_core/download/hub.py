@@ -9,6 +9,7 @@ from ..errors import DownloadError, MissingPackageError, NotOnHubError, Unreacha
 from . import connection
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ADDRESS = re.compile(r"https?://[^/]", re.IGNORECASE)
 TIMEOUT = 15.0  # seconds without a byte; a download then goes on with a new connection
 
 
@@ -46,6 +47,7 @@ class Hub:
 
     Raises:
         MissingPackageError: huggingface_hub is not installed.
+        DownloadError: HF_ENDPOINT is no address.
     """
 
     def __init__(self):
@@ -57,6 +59,11 @@ class Hub:
                 "Run: pip install huggingface_hub",
             ) from error
         self.endpoint, self.offline = constants.ENDPOINT, constants.HF_HUB_OFFLINE
+        if not self.offline and not ADDRESS.match(self.endpoint):
+            raise DownloadError(
+                f"HF_ENDPOINT is {self.endpoint!r}.", "Expected it to begin with https://.",
+                f"Set it to the whole address, such as https://{self.endpoint or 'huggingface.co'}, or unset it.",
+            )
         self._token, self._look_up = get_token, try_to_load_from_cache
 
     def headers(self) -> dict[str, str]:

@@ -516,6 +516,18 @@ def test_without_huggingface_hub_the_message_says_what_to_install(monkeypatch):
         download.Hub()
 
 
+@pytest.mark.parametrize("endpoint, whole", [("hf-mirror.com", "hf-mirror.com"), ("hf-mirror.com:80/x", "hf-mirror.com:80/x"), ("", "huggingface.co")])
+def test_an_endpoint_without_its_scheme_is_said(hub, monkeypatch, endpoint, whole):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    with pytest.raises(DownloadError) as caught:
+        download.Hub()
+    assert caught.value.found == f"HF_ENDPOINT is '{endpoint}'." and f"https://{whole}," in caught.value.remedy
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    download.Hub()
+
+
 def test_the_environment_is_honoured(server, require, tmp_path):
     """HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, in a process of its own."""
     require(importlib.util.find_spec("huggingface_hub"), "huggingface_hub")
