@@ -55,9 +55,25 @@ class LayerNorm(torch.nn.LayerNorm):
         return F.layer_norm(x, self.normalized_shape, cast(self.weight, x), cast(self.bias, x), self.eps)
 
 
-class RMSNorm(torch.nn.RMSNorm):
+def _rms_norm(x: torch.Tensor, shape: tuple[int], weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """What `F.rms_norm` computes, over the last axis; torch has that from 2.4 on."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * cast(weight, wide)).to(x.dtype)
+
+
+_native_rms_norm = getattr(F, "rms_norm", _rms_norm)
+
+
+class RMSNorm(torch.nn.Module):
+    """`torch.nn.RMSNorm` over the last axis, which is `dim` wide; torch has that from 2.4 on."""
+
+    def __init__(self, dim: int, eps: float, device=None, dtype=None):
+        super().__init__()
+        self.eps = eps
+        self.weight = torch.nn.Parameter(torch.ones(dim, device=device, dtype=dtype))
+
     def forward(self, x):
-        return F.rms_norm(x, self.normalized_shape, cast(self.weight, x), self.eps)
+        return _native_rms_norm(x, self.weight.shape, cast(self.weight, x), self.eps)
 
 
 # Rows come out as stored; whoever looks them up casts them to the type it works in.
