@@ -168,3 +168,12 @@ def test_wrong_files_are_named(nodes, scaled, tmp_path):
     save_file(tensors, tmp_path / "infinite.safetensors")
     with pytest.raises(nodes.errors.CheckpointError, match="infinite.safetensors has the scale inf"):
         nodes.loading.load_foley_model(str(tmp_path / "infinite.safetensors"))
+
+
+def test_weights_in_whole_numbers_are_refused_by_the_loader(nodes, path, tmp_path):
+    from safetensors.torch import save_file
+
+    tensors, _ = nodes.checkpoint.read_state_dict(path)
+    save_file({key: (value * 100).to(torch.int8) for key, value in tensors.items()}, tmp_path / "whole.safetensors")
+    with pytest.raises(nodes.errors.CheckpointError, match="whole.safetensors holds int8 in "):
+        nodes.loading.load_foley_model(str(tmp_path / "whole.safetensors"))
