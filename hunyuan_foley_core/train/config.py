@@ -20,6 +20,8 @@ Config = TypeVar("Config")
 SCHEDULES = ("constant", "cosine", "step")
 _SECTION = re.compile(r"\[([\w.]+)\]\s*(#.*)?$")
 _ENTRY = re.compile(r"([\w.]+)\s*=\s*(.+)$")
+# A backslash that stands for no quote, backslash or Unicode number: in a setting, part of a path as Windows writes it.
+_LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*\\(?!["\\]|u[0-9a-fA-F]{4})')
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ class OptimiserConfig:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             given = list(self.betas)
             raise TrainingError(f"betas is {given}.", "Expected two numbers from 0 to below 1.", "Change it.")
+        at_least(self, "optimiser", 0, "learning_rate", "matrix_rate", "weight_decay")
 
 
 def at_least(config: Any, section: str, least: int, *names: str) -> None:
     """Raises TrainingError if a field of a config dataclass is below `least`."""
     for name in names:
-        if getattr(config, name) < least:
+        if not getattr(config, name) >= least:  # NaN is not, either
             value = getattr(config, name)
             raise TrainingError(f"{section}.{name} is {value}.", f"Expected {least} or more.", "Change it.")
 
@@ -106,11 +109,9 @@ def read_settings(path: Path, overrides: list[str] = ()) -> Settings:
     Raises:
         TrainingError: no such file, a line or word that cannot be read, or a word for a key the file does not have.
     """
-    if not path.is_file():
-        raise TrainingError(f"There is no file {path}.", "Expected a training configuration.", "Check the name.")
     settings: Settings = {}
     section = settings
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         line, place = line.strip(), f"Line {number} of {path.name}"
         if not line or line.startswith("#"):
             continue
@@ -124,6 +125,19 @@ def read_settings(path: Path, overrides: list[str] = ()) -> Settings:
     return settings
 
 
+def _text(path: Path) -> str:
+    """What a configuration file says, with or without the mark that editors of Windows put before UTF-8."""
+    if not path.is_file():
+        raise TrainingError(f"There is no file {path}.", "Expected a training configuration.", "Check the name.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(
+            f"{path} cannot be read: {error}.", "Expected a training configuration, text in UTF-8.",
+            "Save it as UTF-8; editors ask for the encoding where they ask for the name.",
+        ) from error
+
+
 def _entry(line: str, place: str) -> tuple[str, Any]:
     match = _ENTRY.match(line)
     if match is None:
@@ -132,6 +146,7 @@ def _entry(line: str, place: str) -> tuple[str, Any]:
         value, end = json.JSONDecoder().raw_decode(match[2])
     except json.JSONDecodeError:
         value, end = None, 0
+    _check_backslashes(match[1], match[2][:end] or match[2], place)
     rest = match[2][end:].strip()
     if end == 0 or (rest and not rest.startswith("#")):
         raise TrainingError(
@@ -141,13 +156,22 @@ def _entry(line: str, place: str) -> tuple[str, Any]:
     return match[1], value
 
 
+def _check_backslashes(key: str, value: str, place: str) -> None:
+    """Refuses a string as Windows writes paths, of which `\\f` and `\\n` would become a form feed and a new line."""
+    if value.startswith(('"', "[")) and _LONE_BACKSLASH.search(value):
+        raise TrainingError(
+            f"{place} gives `{key}` the value `{value}`, with a backslash.",
+            "Between double quotes a backslash begins a special character.", "In paths, write / or \\\\ in place of \\.",
+        )
+
+
 def _override(settings: Settings, word: str) -> None:
     """Lays `a.b=value` over the settings; a value that is no number, list, true or false is a string."""
     try:
         key, value = _entry(word, "An argument")
     except TrainingError:
         key, separator, value = word.partition("=")
-        if not separator:
+        if not separator or value.lstrip().startswith('"'):
             raise
     *path, name = key.strip().split(".")
     section = _descend(settings, path)

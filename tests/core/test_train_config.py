@@ -89,6 +89,43 @@ def test_wrong_lines_are_numbered(tmp_path, line):
         read_settings(path)
 
 
+BACKSLASHES = [r'"D:\models\x.pth"', r'"C:\foley\new"', '"C:\\foley\\"', r'"\\\\nas\foley"']
+
+
+@pytest.mark.parametrize("value", [*BACKSLASHES, r'["C:\new"]'])
+def test_a_path_as_windows_writes_it_is_no_special_character(file, value):
+    file.write_text(f"start = {value}  # \\ here is nothing\n")
+    with pytest.raises(TrainingError, match=r"Line 1 of run.toml gives `start`.*with a backslash.*write / or \\\\ in place"):
+        read_settings(file)
+
+
+@pytest.mark.parametrize("value", BACKSLASHES)
+def test_quoted_words_of_the_command_line_are_read_alike(file, value):
+    file.write_text('start = ""\n')
+    with pytest.raises(TrainingError, match="An argument gives `start`.*with a backslash"):
+        read_settings(file, [f"start={value}"])
+
+
+def test_doubled_backslashes_quotes_and_unicode_are_read(file):
+    lines = [
+        r'a = "C:\\foley\\new"', r'b = "C:/foley/new"',
+        r'c = "\\\\nas\\x"', r'd = "a \"b\""', r'e = "\u00fc"', 'f = 1  # C:\\new',
+    ]
+    file.write_text("\n".join(lines))
+    expected = {"a": r"C:\foley\new", "b": "C:/foley/new", "c": r"\\nas\x", "d": 'a "b"', "e": "\u00fc", "f": 1}
+    assert read_settings(file) == expected
+    assert read_settings(file, [r"a=D:\foley\new"])["a"] == r"D:\foley\new"  # as a shell hands it over, without quotes
+
+
+def test_files_as_editors_of_windows_save_them(file):
+    expected = read_settings(file)
+    file.write_text(TEXT, encoding="utf-8-sig", newline="\r\n")
+    assert read_settings(file) == expected
+    file.write_text(TEXT, encoding="utf-16")
+    with pytest.raises(TrainingError, match="run.toml cannot be read.*Save it as UTF-8"):
+        read_settings(file)
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(TrainingError, match="no file"):
         read_settings(tmp_path / "run.toml")
@@ -100,6 +137,10 @@ def test_a_missing_file(tmp_path):
     ({"betas": 0.9}, "`o.betas` is 0.9.*list"),
     ({"betas": [0.9, "x"]}, "`o.betas` is 'x'.*float"),
     ({"betas": [0.9]}, "betas is .0.9.*two numbers"),
+    ({"learning_rate": -1e-4}, "optimiser.learning_rate is -0.0001.*0 or more"),
+    ({"learning_rate": float("nan")}, "optimiser.learning_rate is nan"),
+    ({"matrix_rate": -1}, "optimiser.matrix_rate is -1"),
+    ({"weight_decay": -0.1}, "optimiser.weight_decay is -0.1"),
     ({"momentum": 0.9}, "no setting `o.momentum`"),
 ])
 def test_values_that_do_not_fit(file, change, message):
