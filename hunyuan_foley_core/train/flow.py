@@ -22,7 +22,7 @@ from ..model.rope import THETA
 from ..sampling import TIMESTEP_SCALE, make_noise, sample
 from ..timing import SAMPLE_RATE
 from ..vae.dac import DACVAE
-from .config import LoopConfig, OptimiserConfig, one_of
+from .config import LoopConfig, OptimiserConfig, at_least, one_of
 from .errors import TrainingError
 from .features import FeatureConfig
 from .initialisation import xavier
@@ -91,6 +91,9 @@ class PreviewConfig:
     vae: str
     steps: int
     guidance_scale: float
+
+    def __post_init__(self):
+        at_least(self, "preview", 1, "steps")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Figures of a run: one JSON object a line, and TensorBoard for who has it."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,45 @@ class MetricsLog:
         tensorboard: write the same for TensorBoard, below the folder.
 
     Raises:
-        TrainingError: TensorBoard is wanted and not installed.
+        TrainingError: TensorBoard is wanted and not installed, or the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = False):
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
-        self.board = _board(folder / BOARD, step) if tensorboard else None
-        kept = [line for line in read(self.path) if line["step"] <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.board = _board(folder / BOARD, step) if tensorboard else None
+            kept = [line for line in read(self.path) if line["step"] <= step]
+            temporary = folder / f".{METRICS}.tmp"
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise unwritten("figures", folder, error) from error
 
     def write(self, step: int, figures: dict[str, Any]) -> None:
-        """Records numbers, or dicts of them, by name."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step} | figures) + "\n")
+        """Records numbers, or dicts of them, by name.
+
+        Raises:
+            TrainingError: the disk is full, say.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step} | figures) + "\n")
+        except OSError as error:
+            raise unwritten("figures", self.path.parent, error) from error
         if self.board is not None:
             for name, value in _scalars(figures):
                 self.board.add_scalar(name, value, step)
             self.board.flush()
+
+
+def unwritten(what: str, folder: Path, error: OSError) -> TrainingError:
+    """What is said of figures or previews that a run cannot write."""
+    return TrainingError(
+        f"The {what} of the run cannot be written to {folder}: {error}.",
+        "Expected a folder that may be written to, with room.",
+        "Make room and start the same command again, or choose another folder with out=...",
+    )
 
 
 def _board(folder: Path, step: int):

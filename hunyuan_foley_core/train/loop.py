@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from . import checkpoints, sharding
 from .config import LoopConfig, OptimiserConfig, Settings, differences
 from .errors import TrainingError
-from .log import MetricsLog
+from .log import MetricsLog, unwritten
 from .optimisers import Optimiser
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,8 @@ def train(
         The folder of the last checkpoint.
 
     Raises:
-        TrainingError: a loss or gradient that is not finite, a checkpoint that does not fit or cannot be written.
+        TrainingError: a loss or gradient that is not finite, a checkpoint that does not fit, or something that cannot be
+            written. Whatever a validation raises comes after a checkpoint.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the update finished and a checkpoint written.
     """
     phases = {phase.name: phase for phase in objective.phases}
@@ -154,6 +155,18 @@ def train(
         if log is not None:
             log.write(step, line)
 
+    def validate(saved: bool) -> None:
+        try:
+            with average.applied():
+                previews = folder / "previews" / f"step-{step:08d}"
+                found = _validate(objective, validation, config, previews)
+            record({"validation": found})
+        except Exception:
+            # Where several processes save together, this one may be the only one that failed.
+            if not saved and sharding.count() == 1:
+                save()
+            raise
+
     with deferred_interrupts() as interrupts:
         while step < config.steps:
             started = time.perf_counter()
@@ -165,14 +178,15 @@ def train(
             if step % config.log_every == 0:
                 figures = {name: float(value) for name, value in sharding.means(parts).items()}
                 record(figures | {"seconds": time.perf_counter() - started})
-            if validation is not None and step % config.validate_every == 0:
-                with average.applied():
-                    previews = folder / "previews" / f"step-{step:08d}"
-                    record({"validation": _validate(objective, validation, config, previews)})
-            stop = _stopped_by(interrupts, callback if sharding.first() else None, (step, config.steps, figures))
-            if stop is not None or step == config.steps or step % config.save_every == 0:
+            # Before the validation, which needs memory and room of its own and may fail for want of them.
+            if saved := step == config.steps or step % config.save_every == 0:
                 save()
+            if validation is not None and step % config.validate_every == 0:
+                validate(saved)
+            stop = _stopped_by(interrupts, callback if sharding.first() else None, (step, config.steps, figures))
             if stop is not None:
+                if not saved:
+                    save()
                 raise stop
     return checkpoints.place(folder, step)
 
@@ -253,13 +267,20 @@ def _validate(objective: Objective, validation: Source, config: LoopConfig, prev
 
 @contextmanager
 def _folder_of_first(folder: Path) -> Iterator[Path]:
-    """The folder, made, for the first process; for the others, who compute with it, one that goes away."""
+    """The folder, made, for the first process; for the others, who compute with it, one that goes away.
+
+    Raises:
+        TrainingError: it, or something in it, cannot be written.
+    """
     if not sharding.first():
         with tempfile.TemporaryDirectory() as elsewhere:
             yield Path(elsewhere)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as error:
+        raise unwritten("previews", folder, error) from error
 
 
 def _stopped_by(interrupts: list[int], callback: Callback | None, progress) -> BaseException | None:

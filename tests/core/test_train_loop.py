@@ -282,6 +282,39 @@ def test_a_full_disk_is_told_by_whoever_notices(tmp_path, weights, training):
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
+class Broken(Toy):
+    """Its previews fail at the updates `at`."""
+
+    def __init__(self, at, error):
+        super().__init__()
+        self.at, self.error = at, error
+
+    def preview(self, batch, generator, folder):
+        if folder.name in self.at:
+            raise self.error
+        super().preview(batch, generator, folder)
+
+
+@pytest.mark.parametrize("save_every", [4, 100])
+def test_a_validation_that_fails_loses_nothing(tmp_path, save_every):
+    whole = run(tmp_path / "whole", config=replace(LOOP, save_every=save_every))
+    parts, config = tmp_path / "parts", replace(LOOP, save_every=save_every)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(parts, Broken(["step-00000008"], RuntimeError("out of memory")), config)
+    assert checkpoints.load(checkpoints.found(parts)[-1])["step"] == 8
+    again = run(parts, config=config)
+    for one, other in zip(whole.phases, again.phases):
+        assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
+    assert [line for line in figures(parts) if "line.loss" in line] == \
+        [line for line in figures(tmp_path / "whole") if "line.loss" in line]
+
+
+def test_previews_that_cannot_be_written_are_said(tmp_path):
+    with pytest.raises(TrainingError, match="The previews of the run.*step-00000004: .*No space left.*Make room"):
+        run(tmp_path, Broken(["step-00000004"], OSError(28, "No space left on device")))
+    assert checkpoints.found(tmp_path)[-1].name == "step-00000004"
+
+
 def test_only_the_newest_are_kept(tmp_path):
     run(tmp_path, config=replace(LOOP, save_every=1, keep=3))
     written = checkpoints.found(tmp_path)
@@ -305,6 +338,27 @@ def test_without_averaging_the_newest_weights_are_exported(tmp_path):
 
 
 # Figures
+
+
+def test_a_run_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="The figures of the run cannot be written to .*file: .*out=..."):
+        run(tmp_path / "file", batches=None)
+    log = MetricsLog(tmp_path, 0)
+    log.write(1, {"loss": 1.0})
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.path.__class__, "open", full)
+        with pytest.raises(TrainingError, match="figures.*No space left"):
+            log.write(2, {"loss": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(log.path.__class__, "write_text", full)
+        with pytest.raises(TrainingError, match="figures.*No space left"):
+            MetricsLog(tmp_path, 1)
+    assert read(log.path) == [{"step": 1, "loss": 1.0}]  # what was there stays
 
 
 class Board:

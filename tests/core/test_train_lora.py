@@ -158,6 +158,7 @@ def test_a_base_of_other_widths_is_refused_before_anything_runs(base, cache, tmp
     ("lora.rank=0", "lora.rank is 0"),
     ("lora.save_as=fp8", "lora.save_as is 'fp8'"),
     ("storage=int4", "storage is 'int4'"),
+    ("preview.steps=0", "preview.steps is 0.*1 or more"),
 ])
 def test_settings_that_mean_nothing_are_named(cache, base, tmp_path, change, message):
     with pytest.raises(TrainingError, match=message):
