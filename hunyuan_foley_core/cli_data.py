@@ -80,7 +80,7 @@ def run_prepare(args: argparse.Namespace) -> Path:
         )
     finally:
         progress.close()
-    skipped = [f"Skipped {name}: {reason}" for name, reason in report.skipped]
+    skipped = [f"Skipped {name}: {reason}" for name, reason in [*dataset.skipped, *report.skipped]]
     counts = f"{report.made} clips are new, {report.kept} were there, {len(skipped)} were skipped."
     sys.stderr.write("\n".join([*dataset.warnings, *report.warnings, *skipped, counts]) + "\n")
     return report.folder

@@ -146,10 +146,14 @@ def _files(model: str, vae: str, siglip2: str, synchformer: str, clap: str, toke
 
 
 def _place(clips: str) -> Path:
-    """The folder or manifest; ComfyUI's input folder is where relative paths begin."""
-    if not clips.strip():
+    """The folder or manifest; ComfyUI's input folder is where relative paths begin.
+
+    Windows copies a path with quotes around it.
+    """
+    path = clips.strip().strip('"').strip()
+    if not path:
         raise InputError("No folder of clips was given.", "Expected its path.", "Type it into `clips`.")
-    return Path(folder_paths.get_input_directory(), clips.strip())
+    return Path(folder_paths.get_input_directory(), path)
 
 
 def _checked(name: str) -> str:
@@ -178,7 +182,8 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
     finally:
         _publish(run)
         comfy.model_management.soft_empty_cache()
-    return [*dataset.warnings, *report.warnings, *(f"Left out {clip}: {reason}" for clip, reason in report.skipped)]
+    skipped = [f"Left out {clip}: {reason}" for clip, reason in [*dataset.skipped, *report.skipped]]
+    return [*dataset.warnings, *report.warnings, *skipped]
 
 
 def _forget_others(cache: Path, videos: set[str]) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Entries, and a sentence for each thing about them that looks like a mistake."""
+    """What was found.
+
+    Attributes:
+        warnings: a sentence for each thing about the entries that looks like a mistake.
+        skipped: name and reason of what cannot be an entry.
+    """
 
     entries: list[Entry]
     warnings: list[str]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_dataset(source: Path, default_caption: str = "") -> Dataset:
@@ -50,15 +56,22 @@ def read_dataset(source: Path, default_caption: str = "") -> Dataset:
         default_caption: for clips that come without one.
 
     Raises:
-        TrainingError: no such folder or file, no clip in it, or a line that cannot be understood.
+        TrainingError: no such folder or file, no clip in it that can be used, or a line that cannot be understood.
     """
     if source.is_dir():
         listed = source / MANIFEST
         dataset = _from_manifest(listed, default_caption) if listed.is_file() else _from_folder(source, default_caption)
+    elif source.suffix.lower() in {*VIDEOS, *SOUNDS} and source.is_file():
+        raise TrainingError(
+            f"{source} is a single clip.", "Expected a folder of clips, or a manifest.", "Give the folder of the clips."
+        )
     elif source.is_file():
         dataset = _from_manifest(source, default_caption)
     else:
         raise TrainingError(f"There is no folder or file {source}.", "Expected clips or a manifest.", "Check the path.")
+    if dataset.skipped and not dataset.entries:
+        name, reason = dataset.skipped[0]
+        raise TrainingError(f"None of the clips of {source} can be used. The first is {name}: {reason}")
     if not dataset.entries:
         raise TrainingError(
             f"{source} has no clip.", f"Expected videos ({', '.join(sorted(VIDEOS))}) or a manifest that lists some.",
@@ -73,15 +86,19 @@ def _from_folder(folder: Path, default_caption: str) -> Dataset:
     videos = [path for path in paths if path.suffix.lower() in VIDEOS]
     texts = {path.with_suffix(""): path for path in paths if path.suffix.lower() == ".txt"}
     sounds = {path.with_suffix(""): path for path in paths if path.suffix.lower() in SOUNDS}
-    entries = []
+    entries, skipped = [], []
     for video in videos:
-        stem = video.with_suffix("")
-        caption = _read_text(texts[stem]) if stem in texts else default_caption
-        entries.append(Entry(video.relative_to(folder).as_posix(), video, sounds.get(stem, video), caption))
+        stem, name = video.with_suffix(""), video.relative_to(folder).as_posix()
+        try:
+            caption = _read_text(texts[stem]) if stem in texts else default_caption
+        except TrainingError as error:
+            skipped.append((name, error.reason()))
+            continue
+        entries.append(Entry(name, video, sounds.get(stem, video), caption))
     stems = {video.with_suffix("") for video in videos}
     strays = [path for stem, path in (texts | sounds).items() if stem not in stems]
     warnings = [f"No video belongs to {_some(strays, folder)}."] if strays else []
-    return Dataset(entries, warnings + _without_caption(entries))
+    return Dataset(entries, warnings + _without_caption(entries), skipped)
 
 
 def _from_manifest(path: Path, default_caption: str) -> Dataset:

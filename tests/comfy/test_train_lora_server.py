@@ -55,13 +55,15 @@ def sound(prefix: str, **between) -> dict:
 
 @pytest.fixture(scope="module")
 def clips(server) -> Path:
-    """Eight short clips of tones, the last of them without sound."""
+    """Eight short clips of tones, the last of them without sound, and one whose caption is not UTF-8."""
     folder = server.base / "input" / "clips"
     folder.mkdir()
     for number in range(7):
         make_video(folder / f"{number}.mp4", frames=20, rate=25, waveform=sine(0.8, frequency=300.0 * (number + 1)))
     (folder / "0.txt").write_text("a low tone")
     make_video(folder / "silent.mp4", frames=20, rate=25)
+    make_video(folder / "ansi.mp4", frames=20, rate=25, waveform=sine(0.8))
+    (folder / "ansi.txt").write_text("T\u00fcr", encoding="cp1252")
     return folder
 
 
@@ -89,7 +91,8 @@ def loras(server) -> dict[str, Path]:
 
 
 def test_clips_become_a_lora_that_changes_the_sound(server, tones):
-    assert "Left out silent.mp4" in " ".join(tones.outputs["train"]["text"])
+    told = " ".join(tones.outputs["train"]["text"])
+    assert "Left out silent.mp4" in told and "Left out ansi.mp4" in told and "ansi.txt" in told
     made = loras(server)
     assert {"tones", "tones_step2"} <= made.keys() and not [path for path in made.values() if path.suffix == ".tmp"]
     with safe_open(made["tones"], "pt") as file:
@@ -142,7 +145,9 @@ def test_encoding_can_be_cancelled_too(server, clips):
 
 @pytest.mark.parametrize("changes, message", [
     (dict(clips=" "), "No folder of clips was given"),
+    (dict(clips=' " " '), "No folder of clips was given"),
     (dict(clips="no_such_folder"), "no folder or file"),
+    (dict(clips=' "clips/0.mp4" '), "clips/0.mp4 is a single clip"),
     (dict(output_name="../escape"), "output name is '../escape'"),
     (dict(output_name="tones", rank=8), "lora.rank from 4 to 8"),
     (dict(output_name="another"), "that no run in"),

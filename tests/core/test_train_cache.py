@@ -418,12 +418,15 @@ def test_the_command_prepares_and_tells(world, models, tmp_path, capsys):
     (data / "a.txt").write_text("a tone")
     (data / "b.txt").write_text("of nothing")
     (data / "broken.mp4").write_bytes(b"no video")
+    one_clip(data, "ansi.mp4")
+    (data / "ansi.txt").write_bytes(b"caf\xe9")
     words = ["prepare", str(data), str(tmp_path / "cache"), "--models", str(models), "--teacher", "log_mel", "--device", "cpu"]
     assert cli.main(words) == 0
     said = capsys.readouterr()
     assert said.out.strip() == str(tmp_path / "cache")
     assert "No video belongs to b.txt." in said.err and "Skipped broken.mp4" in said.err
-    assert "1 clips are new, 0 were there, 1 were skipped." in said.err
+    assert "Skipped ansi.mp4" in said.err and "ansi.txt cannot be read" in said.err
+    assert "1 clips are new, 0 were there, 2 were skipped." in said.err
     assert "teacher" in split(FeatureConfig(str(tmp_path / "cache"), 0, 1), 0)[0](0)
 
 

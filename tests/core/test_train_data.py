@@ -149,8 +149,24 @@ def test_nothing_to_train_on(tmp_path):
         read_dataset(tmp_path / "nowhere")
     (tmp_path / "a.mp4").touch()
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(TrainingError, match="a.txt.*UTF-8"):
+    with pytest.raises(TrainingError, match="None of the clips.*The first is a.mp4: .*a.txt.*UTF-8"):
         read_dataset(tmp_path)
+
+
+def test_a_caption_in_another_encoding_leaves_out_its_clip(folder):
+    (folder / "a.txt").write_text("caf\u00e9", encoding="cp1252")
+    dataset = read_dataset(folder)
+    assert [entry.name for entry in dataset.entries] == ["c.mkv", "deep/b.MOV"]
+    ((name, reason),) = dataset.skipped
+    assert name == "a.mp4" and "a.txt cannot be read" in reason and "UTF-8" in reason
+    assert not any("a.wav" in warning for warning in dataset.warnings)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "deep/b.MOV", "a.wav"])
+def test_one_clip_is_no_folder_of_clips(folder, name):
+    (folder / name).write_bytes(b"\xff\x00")
+    with pytest.raises(TrainingError, match="is a single clip.*Give the folder of the clips"):
+        read_dataset(folder / name)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
