@@ -176,7 +176,8 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
     _forget_others(run / CACHE, {str(entry.video.resolve()) for entry in dataset.entries})
     try:
         report = build_cache(
-            dataset.entries, files, run / CACHE, device=str(device), seconds=PIECE_SECONDS, callback=view.preparing
+            dataset.entries, files, run / CACHE, device=str(device), seconds=PIECE_SECONDS,
+            renew=not checkpoints.found(run), callback=view.preparing,
         )
         train_lora(_settings(files, run, device, **chosen), view.training)
     finally:

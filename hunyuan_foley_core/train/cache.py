@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class CacheReport:
 def build_cache(
     entries: Iterable[Entry], files: ModelFiles, folder: Path, *,
     teacher: Any | None = None, spectral: bool = False, device: str = "cpu", seconds: float | None = None,
-    callback: Callback | None = None,
+    renew: bool = False, callback: Callback | None = None,
 ) -> CacheReport:
     """Encodes the clips that a cache lacks, and those whose files or caption have changed.
 
@@ -58,6 +59,7 @@ def build_cache(
         teacher: of `train.teachers`, whose features to keep for REPA; None: none.
         spectral: keep `spectral_latents` in place of what the DAC-VAE's encoder makes.
         seconds: length of the pieces that longer clips are cut into; None: 15 s, the most that the model reads.
+        renew: make a cache of other networks anew, where it is refused otherwise.
         callback: called after each piece with (entries done, of), may raise to stop.
 
     Raises:
@@ -70,6 +72,9 @@ def build_cache(
     cache = open_cache(folder) if (folder / MARK).is_file() else None
     encoders = load_encoders(files, teacher, device, spectral)
     wanted = identity(encoders) | {"seconds": float(seconds)}
+    if cache is not None and renew and cache.identity != wanted:
+        shutil.rmtree(folder)
+        cache = None
     if cache is None:
         cache = create_cache(folder, wanted, encode_caption(encoders.clap, "")[0].half())
     check_identity(cache, wanted)

@@ -198,7 +198,7 @@ def check_identity(cache: Cache, wanted: Identity) -> None:
         raise TrainingError(
             f"The cache {cache.folder} was made with another {', another '.join(differing)}.",
             "What is trained on has to come from the same networks and settings throughout.",
-            "Go on with those it was made with, or prepare the clips into another folder.",
+            "Go on with those it was made with, or prepare the clips into another folder (in ComfyUI: choose another name).",
         )
 
 

@@ -135,6 +135,15 @@ def test_clips_that_are_gone_are_forgotten(server, clips, tones):
     (server.base / "0.mp4").rename(clips / "0.mp4")
 
 
+def test_a_run_that_was_begun_with_another_vae_is_not_stuck(server, clips):
+    result = server.run(training("mistaken", vae_name="foley_tiny_vae.safetensors"))
+    assert result.status == "error" and "latent_channels" in result.message
+    result = server.run(training("mistaken"))
+    assert result.status == "success", result.message
+    result = server.run(training("mistaken", vae_name="foley_tiny_vae.safetensors", steps=4))
+    assert result.status == "error" and "choose another name" in result.message  # what was learned rests on the first
+
+
 def test_encoding_can_be_cancelled_too(server, clips):
     prompt = server.queue(training("never"))
     server.wait_for(prompt, lambda e: e["type"] == "progress" and e["data"]["max"] == 8)

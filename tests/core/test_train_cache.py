@@ -316,6 +316,15 @@ def test_a_cache_of_other_networks_is_refused(world, built, files, models, tmp_p
         split(config, 0, checkpoint.load_vae(tmp_path / "encoder.sft"))
 
 
+def test_a_cache_of_other_networks_is_made_anew_where_that_is_asked_for(files, tmp_path):
+    entries, folder = [one_clip(tmp_path)], tmp_path / "cache"
+    build_cache(entries, files, folder, teacher=Levels())
+    assert build_cache(entries, files, folder, teacher=Levels(), renew=True).kept == 1
+    assert build_cache(entries, files, folder, renew=True).made == 1
+    cache = shards.open_cache(folder)
+    assert cache.identity["teacher"] == "none" and len(cache.clips) == 1
+
+
 def test_a_full_disk_leaves_what_was_written(world, files, tmp_path, monkeypatch):
     entries = read_dataset(world).entries
     monkeypatch.setattr(caching, "SHARD_CLIPS", 2)
