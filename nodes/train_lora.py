@@ -1,7 +1,6 @@
 """From a folder of clips to a LoRA, without leaving ComfyUI."""
 
 import math
-import os
 import re
 import shutil
 from pathlib import Path
@@ -20,10 +19,10 @@ from ..hunyuan_foley_core.places import files_below
 from ..hunyuan_foley_core.train import checkpoints
 from ..hunyuan_foley_core.train.cache import build_cache
 from ..hunyuan_foley_core.train.config import read_settings
-from ..hunyuan_foley_core.train.errors import TrainingError
 from ..hunyuan_foley_core.train.lora import PRESETS
 from ..hunyuan_foley_core.train.lora_task import STORAGES
 from ..hunyuan_foley_core.train.manifest import read_dataset
+from ..hunyuan_foley_core.train.publishing import check_names, publish
 from ..hunyuan_foley_core.train.shards import MARK, open_cache
 from . import folders
 from .loaders import BESIDE_CLAP, encoder_widgets, model_widget, vae_widget
@@ -116,16 +115,13 @@ class FoleyTrainLoRA(io.ComfyNode):
     ) -> io.NodeOutput:
         if model is not None:
             require_foley_model(model)
-        node_id, name = cls.hidden.unique_id, _checked(output_name)
+        node_id, run = cls.hidden.unique_id, Path(folder_paths.get_output_directory(), RUNS, _checked(output_name))
         files = _files(model_name, vae_name, siglip2_name, synchformer_name, clap_name, tokenizer_name)
-        run, path = Path(folder_paths.get_output_directory(), RUNS, name), _loras() / f"{name}.safetensors"
-        if path.exists() and not checkpoints.found(run):
-            raise InputError(
-                f"There is a LoRA {path.name} that no run in {run} has made.", "Expected a new name.", "Choose another."
-            )
+        check_names(run, _loras())
         # ComfyUI runs nodes where no tensor can take part in training.
         with torch.inference_mode(False), torch.enable_grad():
             warnings = _train(clips, caption, files, run, TrainingView(node_id, run), chosen)
+        path = _loras() / f"{run.name}.safetensors"
         if model is not None:
             state = lora.load(path, model.model.diffusion_model)
             model, _ = comfy.sd.load_lora_for_models(model, None, state, 1.0, 0.0)
@@ -181,7 +177,7 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
         )
         train_lora(_settings(files, run, device, **chosen), view.training)
     finally:
-        _publish(run)
+        publish(run, _loras())
         comfy.model_management.soft_empty_cache()
     skipped = [f"Left out {clip}: {reason}" for clip, reason in [*dataset.skipped, *report.skipped]]
     return [*dataset.warnings, *report.warnings, *skipped]
@@ -218,27 +214,6 @@ def _settings(
         "validate_every": save_every, "save_every": save_every, "keep": steps, "seed": seed,
     }
     return settings
-
-
-def _publish(run: Path) -> None:
-    """Copies the run's checkpoints to the first LoRA folder: the newest under its name, those before with their step."""
-    written = checkpoints.found(run)
-    for checkpoint in written:
-        ending = "" if checkpoint == written[-1] else f"_step{int(checkpoint.name.rpartition('-')[2])}"
-        _copy(checkpoint, _loras() / f"{run.name}{ending}.safetensors")
-
-
-def _copy(checkpoint: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint / checkpoints.WEIGHTS, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise TrainingError(
-            f"The LoRA cannot be written to {target}: {error}.", "Expected a folder that may be written to, with room.",
-            f"It is kept in {checkpoint}; make room and queue the node again.",
-        ) from error
 
 
 def _loras() -> Path:

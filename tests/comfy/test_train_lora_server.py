@@ -159,11 +159,13 @@ def test_encoding_can_be_cancelled_too(server, clips):
     (dict(clips=' "clips/0.mp4" '), "clips/0.mp4 is a single clip"),
     (dict(output_name="../escape"), "output name is '../escape'"),
     (dict(output_name="tones", rank=8), "lora.rank from 4 to 8"),
-    (dict(output_name="another"), "that no run in"),
+    (dict(output_name="another"), "another.safetensors that no run in"),
+    (dict(output_name="stepped"), "stepped_step2.safetensors that no run in"),
     (dict(model_name=f"../vae/{VAE}"), "is not there"),
 ])
 def test_bad_input_gets_one_paragraph(server, clips, tones, changes, message):
-    (server.base / "models" / "loras" / "another.safetensors").write_bytes(b"from elsewhere")
+    for name in ("another", "stepped_step2"):
+        (server.base / "models" / "loras" / f"{name}.safetensors").write_bytes(b"from elsewhere")
     try:
         result = server.run(training(changes.pop("output_name", "refused"), **changes))
     except PromptRejected as rejection:
@@ -171,3 +173,4 @@ def test_bad_input_gets_one_paragraph(server, clips, tones, changes, message):
         return
     assert result.status == "error" and result.error["node_type"] == "FoleyTrainLoRA"
     assert message in result.message and "\n" not in result.message
+    assert loras(server)["stepped_step2"].read_bytes() == b"from elsewhere"
