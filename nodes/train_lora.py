@@ -19,9 +19,10 @@ from ..hunyuan_foley_core.places import files_below
 from ..hunyuan_foley_core.train import checkpoints
 from ..hunyuan_foley_core.train.cache import build_cache
 from ..hunyuan_foley_core.train.config import read_settings
+from ..hunyuan_foley_core.train.going_on import compare
 from ..hunyuan_foley_core.train.lora import PRESETS
 from ..hunyuan_foley_core.train.lora_task import STORAGES
-from ..hunyuan_foley_core.train.manifest import read_dataset
+from ..hunyuan_foley_core.train.manifest import described, read_dataset
 from ..hunyuan_foley_core.train.publishing import check_names, publish
 from ..hunyuan_foley_core.train.shards import MARK, open_cache
 from . import folders
@@ -167,6 +168,8 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
 
     dataset = read_dataset(_place(clips), caption)
     device = comfy.model_management.get_torch_device()
+    settings, entries = _settings(files, run, device, **chosen), described(dataset.entries)
+    told = _going_on(run, settings | {"clips": entries})
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
     _forget_others(run / CACHE, {str(entry.video.resolve()) for entry in dataset.entries})
@@ -175,12 +178,23 @@ def _train(clips: str, caption: str, files: ModelFiles, run: Path, view: Trainin
             dataset.entries, files, run / CACHE, device=str(device), seconds=PIECE_SECONDS,
             renew=not checkpoints.found(run), callback=view.preparing,
         )
-        train_lora(_settings(files, run, device, **chosen), view.training)
+        settings["data"]["held_out"] = _held_out(run / CACHE)
+        train_lora(settings, view.training, entries)
     finally:
         publish(run, _loras())
         comfy.model_management.soft_empty_cache()
     skipped = [f"Left out {clip}: {reason}" for clip, reason in [*dataset.skipped, *report.skipped]]
-    return [*dataset.warnings, *report.warnings, *skipped]
+    return [*told, *dataset.warnings, *report.warnings, *skipped]
+
+
+def _going_on(run: Path, settings: dict) -> list[str]:
+    """What to say of settings that changed since the newest checkpoint; refuses them where they would do nothing."""
+    written = checkpoints.found(run)
+    if not written:
+        return []
+    state = checkpoints.load(written[-1], mmap=True)
+    told = compare(state["settings"], settings, run=run, done=state["step"], steps=settings["loop"]["steps"])
+    return [told] if told else []
 
 
 def _forget_others(cache: Path, videos: set[str]) -> None:
@@ -193,7 +207,7 @@ def _settings(
     files: ModelFiles, run: Path, device: torch.device, *,
     storage, preset, rank, alpha, steps, learning_rate, batch_size, visual_dropout, save_every, seed,
 ) -> dict:
-    """The shipped configuration with the node's values in it."""
+    """The shipped configuration with the node's values in it, but for how many videos are held out of those in the cache."""
     from ..hunyuan_foley_core.train.command import CONFIGS
 
     settings = read_settings(CONFIGS / "lora_xxl.toml")
@@ -203,9 +217,8 @@ def _settings(
         "out": str(run), "device": str(device), "start": str(files.transformer), "storage": storage, "precision": precision,
     }
     settings["lora"] |= {"preset": preset, "rank": rank, "alpha": alpha}
-    videos = len({record.video for record, _ in open_cache(run / CACHE).clips.values()})
-    held_out = max(videos // HELD_OUT_OF, min(videos - 1, 1))
-    settings["data"] |= {"cache": str(run / CACHE), "held_out": held_out, "batch": at_once}
+    del settings["data"]["held_out"]
+    settings["data"] |= {"cache": str(run / CACHE), "batch": at_once}
     settings["objective"] |= {"visual_dropout": visual_dropout}
     settings["preview"] |= {"vae": str(files.vae)}
     settings["optimiser"] |= {"learning_rate": learning_rate}
@@ -214,6 +227,11 @@ def _settings(
         "validate_every": save_every, "save_every": save_every, "keep": steps, "seed": seed,
     }
     return settings
+
+
+def _held_out(cache: Path) -> int:
+    videos = len({record.video for record, _ in open_cache(cache).clips.values()})
+    return max(videos // HELD_OUT_OF, min(videos - 1, 1))
 
 
 def _loras() -> Path:

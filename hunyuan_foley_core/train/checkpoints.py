@@ -73,10 +73,14 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-" + "[0-9]" * 8))
 
 
-def load(checkpoint: Path) -> dict[str, Any]:
-    """What `save` was given as `training`, on the CPU."""
+def load(checkpoint: Path, mmap: bool = False) -> dict[str, Any]:
+    """What `save` was given as `training`, on the CPU.
+
+    Args:
+        mmap: leave the tensors on the disk until they are used, for who wants the rest.
+    """
     try:
-        return torch.load(checkpoint / TRAINING, map_location="cpu", weights_only=True)
+        return torch.load(str(checkpoint / TRAINING), map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged or was cut short"
         raise TrainingError(

@@ -16,7 +16,7 @@ from .config import at_least
 from .errors import TrainingError
 from .loop import Batch, seeded
 from .pieces import cut, starts
-from .shards import Cache, Place, Record, check_identity, open_cache, open_shard
+from .shards import Cache, Place, Record, check_identity, counted, open_cache, open_shard
 from .spectral_latents import spectral_name
 
 logger = logging.getLogger(__name__)
@@ -192,6 +192,12 @@ def split(config: FeatureConfig, seed: int, vae: DACVAE | None = None) -> tuple[
         CachedClips(cache, training, config.batch, seed, config.seconds),
         CachedClips(cache, validation, config.batch, seed) if validation else None,
     )
+
+
+def described(*sources: CachedClips | None) -> str:
+    """The clips of all sources together, as the settings of a run keep them."""
+    clips = [record for source in sources if source is not None for record, _ in source.clips]
+    return counted([(record.key, record.start, record.state) for record in clips])
 
 
 def _draw(count: int, batch: int, generator: torch.Generator) -> list[int]:

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoints, sharding
-from .config import LoopConfig, OptimiserConfig, Settings, differences
+from .config import LoopConfig, OptimiserConfig, Settings
 from .errors import TrainingError
+from .going_on import compare
 from .log import MetricsLog, unwritten
 from .optimisers import Optimiser
 
@@ -38,7 +39,6 @@ PhaseLoss = tuple[str, Tensor, dict[str, Tensor]]  # a phase's name, what it min
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1  # so that validation never draws what training draws
 # torchrun passes on to its processes what the terminal sent them already; so soon after the first it is the same signal.
 ECHO_SECONDS = 3.0
-FIXED = ("task", "model", "lora")  # settings that say what the tensors in a checkpoint are
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def train(
         The folder of the last checkpoint.
 
     Raises:
-        TrainingError: a loss or gradient that is not finite, a checkpoint that does not fit, or something that cannot be
-            written. Whatever a validation raises comes after a checkpoint.
+        TrainingError: a loss or gradient that is not finite, a checkpoint that does not fit, changed settings on a run that
+            is finished, or something that cannot be written. Whatever a validation raises comes after a checkpoint.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the update finished and a checkpoint written.
     """
     phases = {phase.name: phase for phase in objective.phases}
@@ -138,7 +138,7 @@ def train(
         sharding.check_sharded(phase.parameters)
     optimisers = {name: Optimiser(phase.parameters, phase.matrices, phase.optimiser) for name, phase in phases.items()}
     average = Average(phases[objective.averaged].parameters, config.ema)
-    step = _resume(folder, phases, optimisers, average, settings)
+    step = _resume(folder, phases, optimisers, average, settings, config.steps)
     log, figures = MetricsLog(folder, step, config.tensorboard) if sharding.first() else None, {}
 
     def save() -> None:
@@ -338,7 +338,7 @@ def _state(step: int, phases, optimisers, average: Average, settings: Settings) 
     }
 
 
-def _resume(folder: Path, phases, optimisers, average: Average, settings: Settings) -> int:
+def _resume(folder: Path, phases, optimisers, average: Average, settings: Settings, steps: int) -> int:
     """Puts the newest checkpoint's state in place, if there is one; returns the updates done."""
     written = checkpoints.found(folder)
     sharding.check_same("the newest checkpoint", written[-1].name if written else "none")
@@ -347,7 +347,8 @@ def _resume(folder: Path, phases, optimisers, average: Average, settings: Settin
     state = checkpoints.load(written[-1])
     both = phases.keys() & state["parameters"].keys()  # a phase new to the run begins as it is
     fits = all(_shapes(phases[name].parameters) == _shapes(state["parameters"][name]) for name in both)
-    _compare(state["settings"], settings, fits, written[-1])
+    if told := compare(state["settings"], settings, run=folder, done=state["step"], steps=steps, fits=fits):
+        logger.warning(told)
     with torch.no_grad():
         for name in both:
             for key, value in state["parameters"][name].items():
@@ -364,17 +365,3 @@ def _fill(target: Tensor, value: Tensor) -> None:
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _compare(old: Settings, new: Settings, fits: bool, checkpoint: Path) -> None:
-    """Refuses settings under which a checkpoint means nothing or does not fit; tells of the other changes."""
-    changed = differences(old, new)
-    lines = "; ".join(f"{name} from {before!r} to {after!r}" for name, (before, after) in changed.items())
-    if not fits or any(name.split(".")[0] in FIXED for name in changed):
-        raise TrainingError(
-            f"The run in {checkpoint.parent} was begun with other settings; changed: {lines or 'none known'}.",
-            f"Going on needs the same {' and '.join(FIXED)}, and weights of the same shapes.",
-            "Put these back, or choose another folder with out=...",
-        )
-    if changed:
-        logger.warning("Going on from %s with changed settings: %s.", checkpoint.name, lines)

@@ -10,6 +10,7 @@ from typing import Any
 from ..conditions import BANDWIDTH_TAG
 from ..places import files_below
 from .errors import TrainingError
+from .shards import counted
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"}
 SOUNDS = (".wav", ".flac")
@@ -78,6 +79,15 @@ def read_dataset(source: Path, default_caption: str = "") -> Dataset:
             "Check the path.",
         )
     return dataset
+
+
+def described(entries: list[Entry]) -> str:
+    """Changes with the names, files and captions of the entries, and not with the folder that they are in."""
+    return counted([(entry.name, entry.caption, entry.take, _stamp(entry.video), _stamp(entry.audio)) for entry in entries])
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else ()
 
 
 def _from_folder(folder: Path, default_caption: str) -> Dataset:

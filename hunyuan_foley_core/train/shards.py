@@ -186,6 +186,11 @@ def digest_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
 
 
+def counted(clips: list[tuple]) -> str:
+    """How many clips there are, and a fingerprint of what is said of each, in any order."""
+    return f"{len(clips)} clips ({hashlib.sha256(repr(sorted(clips)).encode()).hexdigest()[:DIGITS]})"
+
+
 def check_identity(cache: Cache, wanted: Identity) -> None:
     """Refuses a cache that was not made with `wanted`; only the parts that this has are compared.
 

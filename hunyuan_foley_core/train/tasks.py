@@ -56,17 +56,26 @@ def train_flow(settings: dict, callback: Callback | None) -> Path:
     projector = _projector(config, source.sizes.teacher)
     sharding.shard(transformer, config.device, *([] if projector is None else [projector]))
     trainable = dict(transformer.named_parameters())
-    return _train(config, FlowObjective(config, transformer, trainable, projector, vae), source, validation, settings, callback)
+    objective = FlowObjective(config, transformer, trainable, projector, vae)
+    settings = settings | {"clips": features.described(source, validation)}
+    return _train(config, objective, source, validation, settings, callback)
 
 
-def train_lora(settings: dict, callback: Callback | None) -> Path:
+def train_lora(settings: dict, callback: Callback | None, clips: str = "") -> Path:
+    """Trains a LoRA.
+
+    Args:
+        clips: what to keep of the clips, to know whether they are others when the run goes on; empty: as the cache has them.
+    """
     config = build(LoRARunConfig, settings)
     _check_device(config.device)
     vae = load_vae(config.preview.vae, device=config.device) if config.preview.vae else None
     source, validation = features.split(config.data, config.loop.seed, vae)
     transformer = load_base(config.start, config.storage, config.device)
     _check_widths(transformer.config, config.data.cache, source.sizes)
-    return _train(config, LoRAObjective(config, transformer, vae, settings), source, validation, settings, callback)
+    objective = LoRAObjective(config, transformer, vae, settings)
+    settings = settings | {"clips": clips or features.described(source, validation)}
+    return _train(config, objective, source, validation, settings, callback)
 
 
 def _train(config, objective: Objective, source: Source, validation: Source | None, settings: dict, callback) -> Path:

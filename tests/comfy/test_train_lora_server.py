@@ -126,13 +126,33 @@ def test_a_cancelled_run_keeps_what_it_learned_and_goes_on(server, clips):
     assert progress[-1] == done + 1 and done not in progress[-2:-1]
 
 
-def test_clips_that_are_gone_are_forgotten(server, clips, tones):
+@pytest.fixture
+def fewer(server, clips):
+    """The clips without one of them."""
     (clips / "0.mp4").rename(server.base / "0.mp4")
+    yield
+    (server.base / "0.mp4").rename(clips / "0.mp4")
+
+
+def test_a_finished_run_says_so_of_changes_and_takes_them_with_more_steps(server, clips):
+    assert server.run(training("more", steps=1)).status == "success"
+    result = server.run(training("more", steps=1, learning_rate=0.01))
+    assert result.status == "error" and "optimiser.learning_rate from 0.02 to 0.01. Nothing" in result.message
+    result = server.run(training("more", learning_rate=0.01))
+    assert result.status == "success", result.message
+    assert "Going on after 1 updates with changed settings" in result.outputs["train"]["text"][0]
+    assert "optimiser.learning_rate from 0.02 to 0.01" in result.outputs["train"]["text"][0]
+
+
+def test_clips_that_are_gone_are_forgotten(server, tones, fewer):
     result = server.run(training("tones"))
+    assert result.status == "error" and "The run tones is finished after 3 updates" in result.message
+    assert "clips from '8 clips" in result.message and not [event for event in result.events if event["type"] == "progress"]
+    result = server.run(training("tones", steps=4))
     assert result.status == "success", result.message
     progress = [event["data"] for event in result.events if event["type"] == "progress"]
-    assert {each["max"] for each in progress} == {7}  # encoded anew; the run itself had come to its end
-    (server.base / "0.mp4").rename(clips / "0.mp4")
+    assert {each["max"] for each in progress} == {7, 4}  # encoded anew
+    assert "clips from '8 clips" in result.outputs["train"]["text"][0]
 
 
 def test_a_run_that_was_begun_with_another_vae_is_not_stuck(server, clips):

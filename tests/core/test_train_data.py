@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 import sys
 
 import pytest
@@ -12,7 +14,7 @@ from hunyuan_foley_core.data import make_clip, write_dataset
 from hunyuan_foley_core.errors import InputError, MediaError
 from hunyuan_foley_core.train.bandwidth import WIDE_BAND, bandwidth
 from hunyuan_foley_core.train.errors import TrainingError
-from hunyuan_foley_core.train.manifest import read_dataset
+from hunyuan_foley_core.train.manifest import described, read_dataset
 
 SIZE = (32, 48)  # height, width
 
@@ -160,6 +162,17 @@ def test_a_caption_in_another_encoding_leaves_out_its_clip(folder):
     ((name, reason),) = dataset.skipped
     assert name == "a.mp4" and "a.txt cannot be read" in reason and "UTF-8" in reason
     assert not any("a.wav" in warning for warning in dataset.warnings)
+
+
+def test_other_clips_are_known_by_files_and_captions(folder, tmp_path_factory):
+    first = described(read_dataset(folder).entries)
+    moved = shutil.copytree(folder, tmp_path_factory.mktemp("moved") / "clips", copy_function=shutil.copy2)
+    assert first.startswith("3 clips") and described(read_dataset(moved).entries) == first
+    assert described(read_dataset(folder, "a sound").entries) != first
+    os.utime(folder / "a.wav", (0, 0))
+    touched = described(read_dataset(folder).entries)
+    (folder / "a.mp4").unlink()
+    assert len({first, touched, described(read_dataset(folder).entries)}) == 3
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "deep/b.MOV", "a.wav"])

@@ -137,10 +137,24 @@ def test_a_finished_run_stays_finished(tmp_path):
     assert figures(tmp_path) == before
 
 
+@pytest.mark.parametrize("steps", [12, 8])
+def test_a_finished_run_refuses_settings_that_it_cannot_follow(tmp_path, steps):
+    settings = SETTINGS | {"out": "here", "start": str(tmp_path / "gone" / "base.pth"), "rate": 0.1, "data": {"cache": "a"}}
+    run(tmp_path / "doors", settings=settings)
+    change = {"rate": 0.2, "loop": {"steps": steps}}
+    with pytest.raises(TrainingError, match="doors is finished after 12 updates; .*rate from 0.1 to 0.2.*Raise steps"):
+        run(tmp_path / "doors", settings=settings | change, config=replace(LOOP, steps=steps), batches=None)
+    with pytest.raises(TrainingError, match="data.cache from 'a' to 'b'"):
+        run(tmp_path / "doors", settings=settings | {"data": {"cache": "b"}}, batches=None)
+    # Where the run lies, a file that was moved, and what only one side knows of are no such changes.
+    moved = {"out": "there", "device": "cuda", "start": "elsewhere/base.pth", "clips": "7 clips", "data": {"held_out": 1}}
+    run(tmp_path / "doors", settings=settings | moved, batches=None)
+
+
 def test_changed_settings_are_named(tmp_path, caplog):
     run(tmp_path, config=replace(LOOP, steps=4))
     run(tmp_path, settings=SETTINGS | {"loop": {"steps": 20}}, config=replace(LOOP, steps=5))
-    assert "loop.steps from 12 to 20" in caplog.text
+    assert "Going on after 4 updates with changed settings: loop.steps from 12 to 20." in caplog.text
     with pytest.raises(TrainingError, match="model.width from 4 to 8.*same task and model"):
         run(tmp_path, settings=SETTINGS | {"model": {"width": 8}})
 

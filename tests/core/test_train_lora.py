@@ -17,7 +17,7 @@ from hunyuan_foley_core.train.config import build, read_settings
 from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.lora_task import LoRARunConfig, load_base
-from hunyuan_foley_core.train.shards import Record, ShardWriter, create_cache
+from hunyuan_foley_core.train.shards import Record, ShardWriter, create_cache, open_cache, open_shard
 
 WIDTH, FRAMES = 128, 50
 
@@ -141,6 +141,30 @@ def test_another_lora_in_the_same_folder_is_refused(trained, cache, base, tmp_pa
         with pytest.raises(TrainingError, match=change.partition("=")[0]):
             run(cache, base, out, change)
     assert checkpoints.found(out)[-1].name == trained[1].name
+
+
+def test_a_finished_run_takes_changes_only_with_more_steps(trained, cache, base, tmp_path, caplog):
+    out = shutil.copytree(trained[0], tmp_path / "doors")
+    run(cache, base, out)
+    with pytest.raises(TrainingError, match="doors is finished after 4 updates; .*learning_rate from 0.0001 to 0.0005"):
+        run(cache, base, out, "optimiser.learning_rate=5e-4")
+    assert not caplog.records
+    run(cache, base, out, "optimiser.learning_rate=5e-4", "loop.steps=5")
+    assert "Going on after 4 updates with changed settings: loop.steps from 4 to 5; optimiser.learn" in caplog.text
+
+
+def test_a_finished_run_refuses_other_clips_in_its_cache(cache, base, tmp_path):
+    mine = shutil.copytree(cache, tmp_path / "mine")
+    run(mine, base, tmp_path / "out", "loop.steps=1")
+    run(mine, base, tmp_path / "out", "loop.steps=1")
+    record, place = next(iter(open_cache(mine).clips.values()))
+    with open_shard(place.shard) as shard:
+        tensors = {name: shard.get_tensor(f"{place.number}.{name}") for name in record.shapes}
+    writer = ShardWriter(mine, 8)
+    writer.add(dataclasses.replace(record, state="of another caption"), tensors)
+    writer.flush()
+    with pytest.raises(TrainingError, match="is finished after 1 updates; .*: clips from '5 clips .*' to '5 clips"):
+        run(mine, base, tmp_path / "out", "loop.steps=1")
 
 
 def test_a_base_of_other_widths_is_refused_before_anything_runs(base, cache, tmp_path):
