@@ -133,8 +133,8 @@ class _Edit:
     def _features(self, start: float, seconds: float):
         if self.args.video is None:
             return None
-        end = media.probe(self.args.video).duration or 0.0
-        if end < start + seconds - MOST_MISSING:
+        end = media.picture_length(self.args.video)
+        if end is not None and end < start + seconds - MOST_MISSING:
             self.report.warnings.append(
                 f"The picture ends at {end:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new "
                 "part was made from the prompt alone."

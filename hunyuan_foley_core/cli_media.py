@@ -188,9 +188,10 @@ def run_timeline(args: argparse.Namespace) -> Path:
     timeline = _timeline_module()
     report, info = media.DecodeReport(), media.probe(args.video)
     sound = media.read_audio(args.sound or args.video, report=report) if args.sound or info.has_audio else None
-    spans = timeline.spans_of(info.duration, **_planned(args, info.duration))
+    seconds = media.picture_length(args.video)
+    spans = timeline.spans_of(seconds, **_planned(args, seconds))
     frames = media.stream_frames(args.video, max_seconds=None, report=report)
-    image = timeline.draw_timeline(frames, info.duration, sound=sound, title=args.video.name, width=args.width, **spans)
+    image = timeline.draw_timeline(frames, seconds, sound=sound, title=args.video.name, width=args.width, **spans)
     timeline.save(out, image)
     cli_settings.warn(report.warnings)
     return out

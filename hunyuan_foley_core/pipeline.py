@@ -204,7 +204,7 @@ class Loader:
 def _video_features(
     loader: Loader, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
 ) -> VideoFeatures:
-    limit, length = settings.seconds, media.probe(video).duration
+    limit, length = settings.seconds, media.picture_length(video)
     known = [seconds for seconds in (limit, length) if seconds is not None]
     total = min(known) if known else math.inf
     siglip2, synchformer = loader.video_encoders()

@@ -59,11 +59,18 @@ class FrameSource:
 
     Attributes:
         between: (start, duration or None for the rest) in seconds of the clip -> its chosen frames, as a stream.
-        seconds: about how many the clip has; may be infinite.
+        length: seconds of the clip; None where the file does not tell.
+        most: no frame after so many seconds is read; may be infinite.
     """
 
     between: FramesBetween
-    seconds: float
+    length: float | None
+    most: float
+
+    @property
+    def seconds(self) -> float:
+        """About how many are read; may be infinite."""
+        return self.most if self.length is None else min(self.most, self.length)
 
 
 def frame_source(video, images, frame_rate: float, max_seconds: float, report: media.DecodeReport) -> FrameSource:
@@ -86,8 +93,13 @@ def frame_source(video, images, frame_rate: float, max_seconds: float, report: m
     if images is not None:
         return _of_images(images, frame_rate, max_seconds)
     file = file_of(video)
-    length = file.duration or (media.probe(file.source).duration or max_seconds) - file.start
-    return FrameSource(partial(_of_file, file, max_seconds, report), min(max_seconds, length))
+    return FrameSource(partial(_of_file, file, max_seconds, report), _length_of(file), max_seconds)
+
+
+def _length_of(file: FileVideo) -> float | None:
+    whole = media.picture_length(file.source)
+    rest = None if whole is None else max(whole - file.start, 0.0)
+    return min((seconds for seconds in (rest, file.duration) if seconds is not None), default=None)
 
 
 def _of_file(file: FileVideo, max_seconds: float, report: media.DecodeReport, start: float, duration: float | None):
@@ -105,7 +117,7 @@ def _of_images(images, frame_rate: float, max_seconds: float) -> FrameSource:
         end = None if duration is None else round((start + duration) * frame_rate)
         return media.frames_from_images(images[round(start * frame_rate) : end], frame_rate, max_seconds - start)
 
-    return FrameSource(between, min(max_seconds, float(len(images) / frame_rate)))
+    return FrameSource(between, float(len(images) / frame_rate), max_seconds)
 
 
 def chosen_frames(

@@ -140,6 +140,20 @@ def make_video(
     return target
 
 
+class _Unseekable:
+    """A file that is only ever written on, as what a browser records."""
+
+    def __init__(self, file):
+        self.write = file.write
+
+
+def make_recording(path: Path, **how) -> Path:
+    """A WebM that does not say how long it is."""
+    with open(path, "wb") as file:
+        make_video(_Unseekable(file), codec="libvpx-vp9", format="webm", **how)
+    return path
+
+
 def make_audio(target, waveform: np.ndarray, *, codec: str, rate: int = 48_000, layout: str = "mono", format=None):
     """Write a file with sound only."""
     with av.open(str(target), "w", format=format) as container:

@@ -6,7 +6,7 @@ from .decode import probe, stream_frames
 from .ducking import Ducking
 from .frames import FrameClock, SelectedFrame, frames_from_images, select_frames
 from .mixdown import CHANNELS, DUCKED, Mix, Track, mixdown
-from .mux import check_mux, mixdown_for, mux
+from .mux import check_mux, mixdown_for, mux, picture_length
 from .output import WriteReport
 from .packets import DecodeReport
 from .source import VideoInfo
@@ -28,6 +28,7 @@ __all__ = [
     "mixdown",
     "mixdown_for",
     "mux",
+    "picture_length",
     "probe",
     "read_audio",
     "resample",

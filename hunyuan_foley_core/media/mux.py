@@ -18,7 +18,17 @@ from .containers import DEFAULT_RATE, Codec, Container, codec_for, container_for
 from .mixdown import Mix, Track, check_sound_rate, mixdown
 from .output import WriteReport, add_sound, clip, encode, replacing
 from .packets import DecodeReport, demuxed
-from .source import check_trim, clip_origin, file_url, has_times, name_of, open_source, picture_stream, rate_of
+from .source import (
+    check_trim,
+    clip_origin,
+    file_url,
+    has_times,
+    name_of,
+    open_source,
+    picture_seconds,
+    picture_stream,
+    rate_of,
+)
 
 # Tags that describe the old file rather than what is in it.
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name", "vendor_id"}
@@ -111,6 +121,19 @@ def check_mux(source, out_path, mode: str = "replace", *, codec: str | None = No
     _check_header(source, picture, kind, coding, rate or rate_for(coding, DEFAULT_RATE), out_path)
     if mode == "mix":
         read_audio(source, duration=0.1)
+
+
+def picture_length(source) -> float | None:
+    """Seconds of the picture as `mux` counts them, up to the end of the last one that is shown.
+
+    Read from the packets, so for a file that does not say too. Where pictures have no times it is what the file says,
+    or None. MediaError if the file cannot be read or holds no picture.
+    """
+    try:
+        return float(_measure(source, DecodeReport()).seconds)
+    except MediaError:
+        with open_source(source) as container:
+            return picture_seconds(container, picture_stream(container, source))
 
 
 def _measure(source, reading: DecodeReport) -> _Picture:

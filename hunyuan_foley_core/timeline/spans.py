@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..timed_prompts import TimedPrompt
+from ..timed_prompts import TimedPrompt, complete, prompt_weights
 from ..timing import LATENT_RATE, latent_frames
 from ..windows import WindowSettings, plan_windows
 from .lanes import Span
@@ -21,11 +21,15 @@ def spans_of(
         cuts: latent frames at which scenes begin, ascending, without 0; those past the end are left out.
         windows: how long sound is made in parts, None: as with the released weights; shown where there are more of them
             than scenes.
+
+    Raises:
+        InputError: a prompt that begins behind the end, or for a scene that is not there.
     """
     frames = latent_frames(seconds) if seconds else 0
     if not frames:
         return {}
     cuts = [cut for cut in cuts if 0 < cut < frames]
+    prompt_weights(complete(prompts, ""), frames, cuts)  # which refuses what the sampler would
     edges = [0, *cuts, frames]
     scenes = [Span(a / LATENT_RATE, b / LATENT_RATE, f"scene {n}") for n, (a, b) in enumerate(zip(edges, edges[1:]), 1)]
     plan = plan_windows(frames, windows or WindowSettings(), cuts)
@@ -41,6 +45,6 @@ def _span(prompt: TimedPrompt, scenes: list[Span], seconds: float) -> Span:
     if prompt.is_rest:
         return Span(0.0, seconds, f"* {prompt.text}")
     if prompt.scene is None:
-        return Span(prompt.start, prompt.end, prompt.text)
-    scene = scenes[min(prompt.scene, len(scenes)) - 1]
+        return Span(prompt.start, min(prompt.end, seconds), prompt.text)
+    scene = scenes[prompt.scene - 1]
     return Span(scene.start, scene.end, prompt.text)

@@ -72,6 +72,16 @@ def test_an_edit_keeps_all_channels_unless_they_are_to_be_mixed(tmp_path):
     assert media.read_audio(out)[0].shape[0] == 2
 
 
+def test_a_video_that_does_not_say_how_long_it_is_is_seen(stereo, tmp_path, capsys):
+    recording = videos.make_recording(tmp_path / "recording.webm", frames=40, rate=25)
+    assert media.probe(recording).duration is None and media.picture_length(recording) == pytest.approx(1.6, abs=1e-3)
+    sounds = []
+    for more in (["--video", recording], []):
+        assert run("retake", stereo, *more, "--start", 0.5, "--end", 1, "--out", tmp_path / "out.wav", *FAST) == 0
+        sounds.append(media.read_audio(tmp_path / "out.wav")[0])
+    assert "picture ends" not in capsys.readouterr().err and not torch.equal(*sounds)
+
+
 def test_variations_are_as_long_as_the_sound_and_go_as_far_as_asked(stereo, tmp_path):
     made = {}
     for strength in (0, 0.5):

@@ -128,3 +128,13 @@ def test_timeline_with_and_without_sound(clip, tmp_path, monkeypatch):
     assert Image.open(tmp_path / "u.png").size[1] > heights[0] + 60
     assert (tmp_path / "clip.png").read_bytes() == b"a picture of the user's"
     assert run("timeline", silent, "--out", tmp_path / "t.jpg") == 1
+
+
+def test_a_timeline_of_a_video_that_does_not_say_how_long_it_is(tmp_path, capsys):
+    recording, heights = videos.make_recording(tmp_path / "recording.webm", frames=50, rate=25), []
+    for plan in ([], ["--scenes", "0:01", "--timed", "0:00-0:01 a drum\n#2 rain"]):
+        assert run("timeline", recording, "--out", tmp_path / "t.png", *plan) == 0
+        heights.append(Image.open(tmp_path / "t.png").size[1])
+    assert heights[1] > heights[0] + 60
+    assert run("timeline", recording, "--out", tmp_path / "t.png", "--timed", "#7 rain") == 1
+    assert "there is no scene 7" in capsys.readouterr().err

@@ -8,7 +8,8 @@ import torch
 
 from hunyuan_foley_core import media
 from hunyuan_foley_core.errors import InputError
-from hunyuan_foley_core.timeline import Span, draw_timeline, watch
+from hunyuan_foley_core.timed_prompts import parse
+from hunyuan_foley_core.timeline import Span, draw_timeline, spans_of, watch
 from hunyuan_foley_core.timeline.draw import LEFT, RIGHT, TOP, clock
 from hunyuan_foley_core.timeline.lanes import stacked
 from hunyuan_foley_core.timeline.paint import MOTION, ONSET, PROMPT, SCENE, WINDOW
@@ -73,6 +74,14 @@ def test_spans_lie_where_they_are_and_beside_each_other():
         ends = columns(image, colour)
         assert ends.min() * 4 == pytest.approx(1, abs=0.02) and ends.max() * 4 == pytest.approx(3, abs=0.02)
     assert draw_timeline(moving(100, 25, 1), 4.0, prompts=spans).shape[0] > image.shape[0]
+
+
+def test_prompts_are_shown_where_they_hold_and_refused_where_they_could_not_be_made():
+    prompts = spans_of(3.0, cuts=(60,), prompts=parse("#2 rain\n0:02-0:50 wind\n* a room"))["prompts"]
+    assert prompts == [Span(1.2, 3.0, "rain"), Span(2.0, 3.0, "wind"), Span(0.0, 3.0, "* a room")]
+    for line, message in (("#7 rain", "no scene 7"), ("0:50 bang", "the prompt begins at 0:50")):
+        with pytest.raises(InputError, match=message):
+            spans_of(3.0, prompts=parse(line))
 
 
 def test_the_scale_reads_as_people_write_times():
