@@ -205,15 +205,14 @@ def _video_features(
     loader: Loader, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
 ) -> VideoFeatures:
     limit, length = settings.seconds, media.picture_length(video)
-    known = [seconds for seconds in (limit, length) if seconds is not None]
-    total = min(known) if known else math.inf
+    total = min((seconds for seconds in (limit, length) if seconds is not None), default=math.inf)
     siglip2, synchformer = loader.video_encoders()
     advance = _stage(progress, "watching the video")
     return encode_scenes(
         lambda start, duration: media.stream_frames(
             video, start=start, duration=duration, max_seconds=limit and limit - start, report=report
         ),
-        kept_cuts(settings.cuts, total if known else None), siglip2, synchformer,
+        kept_cuts(settings.cuts, length, limit), siglip2, synchformer,
         callback=lambda seconds: advance(min(seconds, total), total),
     )
 

@@ -1,5 +1,6 @@
 """Where a video cuts from one scene to the next, found by PySceneDetect or told; and the sound of scenes, joined."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,25 +64,27 @@ def detect_cuts(video: str | Path, threshold: float = THRESHOLD) -> list[float]:
     return [start.seconds if hasattr(start, "seconds") else start.get_seconds() for start, _ in scenes[1:]]
 
 
-def kept_cuts(cuts: Sequence[float], seconds: float | None) -> list[float]:
+def kept_cuts(cuts: Sequence[float], seconds: float | None, limit: float | None = None) -> list[float]:
     """The cuts that leave no scene shorter than a second.
 
     Args:
         seconds: length of the video; None: not known.
+        limit: seconds after which it is not watched; cuts from there on are left out.
 
     Raises:
         InputError: a cut behind the end of the video.
     """
     kept: list[float] = []
+    end = min((end for end in (seconds, limit) if end is not None), default=math.inf)
     for cut in sorted(cuts):
         if seconds is not None and cut >= seconds:
             raise InputError(
                 f"There is a cut at {clock(cut)}, and the video ends at {clock(seconds)}.",
-                "Expected cuts within the video.", "Leave it out, or let more of the video be watched.",
+                "Expected cuts within the video.", "Leave it out, or correct its time.",
             )
-        if cut - (kept[-1] if kept else 0.0) >= SHORTEST:
+        if cut < end and cut - (kept[-1] if kept else 0.0) >= SHORTEST:
             kept.append(cut)
-    if kept and seconds is not None and seconds - kept[-1] < SHORTEST:
+    if kept and end - kept[-1] < SHORTEST:
         kept.pop()
     return kept
 

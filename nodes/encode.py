@@ -51,7 +51,7 @@ class FoleyEncodeVideo(io.ComfyNode):
     def execute(cls, encoders, frame_rate: float, max_seconds: float, video=None, images=None, scenes=None) -> io.NodeOutput:
         report = media.DecodeReport()
         source = frame_source(video, images, frame_rate, max_seconds, report)
-        cuts = kept_cuts(scenes.cuts if scenes is not None else (), source.seconds)
+        cuts = kept_cuts(scenes.cuts if scenes is not None else (), source.length, source.most)
         siglip2, synchformer, device = encoders.load_for_video()
         ticks = max(1, round(source.seconds * SYNC_RATE))
         bar = comfy.utils.ProgressBar(ticks)

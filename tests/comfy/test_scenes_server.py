@@ -113,6 +113,12 @@ def test_scenes_go_on_beyond_the_picture_from_the_prompt_alone(hear, old):
     assert float(longer[:, -48_000:].std()) > 1e-5
 
 
+def test_a_cut_behind_what_is_watched_is_left_out(hear):
+    part = graph("#2 hammering on a glass block", OURS, times="0:01, 0:02.2")
+    part["video"]["inputs"]["max_seconds"] = 2.1
+    assert hear(part).shape == (1, 48_000 * 52 // 25)
+
+
 @pytest.mark.parametrize("prompts, scenes, message", [
     ("0:03-0:01 bell", {}, "Line 1, character 6: found `0:01`"),
     ("0:03 bell", {}, "the prompt begins at 0:03, and the clip ends at 0:02.4"),

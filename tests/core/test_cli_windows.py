@@ -42,6 +42,8 @@ def test_scenes_are_made_apart(make, video):
     whole, scenes = make("--video", video), make("--video", video, "--scenes", "0:01.2")
     assert scenes.shape == whole.shape and not torch.allclose(whole, scenes, atol=1e-3)
     assert torch.equal(whole, make("--video", video, "--scenes", "0:00.4"))  # too short, so that it joins the next
+    part = make("--video", video, "--scenes", "0:01, 0:02.2", "--seconds", 2.1)  # the second cut is behind what is watched
+    assert torch.equal(part, make("--video", video, "--scenes", "0:01", "--seconds", 2.1))
     second = make("--video", video, "--scenes", "0:01.2", "--timed", "#2 a bell")
     assert not torch.allclose(scenes, second, atol=1e-3)
 

@@ -46,6 +46,14 @@ def test_a_cut_behind_the_end_is_refused():
         kept_cuts([3.0, 12.0], 9.0)
 
 
+def test_cuts_behind_what_is_watched_are_left_out():
+    assert kept_cuts([3.0, 6.0], 9.0, 4.5) == kept_cuts([3.0, 6.0], None, 4.5) == [3.0]
+    assert kept_cuts([3.0, 6.0], 9.0, 3.5) == []
+    assert kept_cuts([3.0, 6.0], 9.0, 3600.0) == [3.0, 6.0]
+    with pytest.raises(InputError, match="the video ends at 0:09"):
+        kept_cuts([3.0, 12.0], 9.0, 4.0)
+
+
 def frames(visual, sync):
     return [SimpleNamespace(image=index, visual_repeats=v, sync_repeats=s) for index, (v, s) in enumerate(zip(visual, sync))]
 
