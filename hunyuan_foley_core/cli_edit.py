@@ -12,9 +12,9 @@ from .errors import InputError
 from .layers import StemFolder, mix, read_layers
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS
-from .seamless_loop import check_loop, decode_loop, features_around, margin_of
+from .seamless_loop import check_loop, decode_loop, features_around, loop_frames, margin_of
 from .start import Start
-from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
+from .timing import LATENT_RATE, SAMPLE_RATE
 
 MOST_MISSING = 0.5  # seconds of picture that a sound may lack at its end and still be made to the picture
 MOST_CUT = 0.1  # seconds of a new sound that may be lost at the picture's end: files do not end at the very sample
@@ -163,23 +163,24 @@ def run_vary(args: argparse.Namespace) -> Path:
     return _Edit(args).run(lambda waveform, rate, codec, make: (vary(waveform, rate, codec, make), SAMPLE_RATE))
 
 
+def _loop_seconds(args: argparse.Namespace) -> float:
+    """As long as the picture, to the sample: the model counts pictures, and mostly ends a little before it does."""
+    length = args.video and media.picture_length(args.video)
+    return min((seconds for seconds in (args.seconds, length) if seconds is not None), default=DEFAULT_SECONDS)
+
+
 def run_loop(args: argparse.Namespace) -> Path:
     cli_media.check_output(args, args.video, args.out)
-    files, report, features = cli_settings.files_of(args), media.DecodeReport(), None
-    seconds = args.seconds if args.seconds is not None else DEFAULT_SECONDS
+    files, report, features, seconds = cli_settings.files_of(args), media.DecodeReport(), None, _loop_seconds(args)
     check_loop(seconds)
+    frames = loop_frames(seconds)
+    margin = margin_of(frames)
     with cli_settings.progress_line() as progress:
         networks = Networks(files, cli_settings.prompted_settings_of(args), progress)
         if args.video is not None:
-            features = networks.watch(args.video, 0.0, args.seconds, report)
-            seconds = features.seconds
-            check_loop(seconds)
-        frames = latent_frames(seconds)
-        margin = margin_of(frames)
-        if features is not None:
-            features = features_around(features, frames, margin)
+            features = features_around(networks.watch(args.video, 0.0, seconds, report), frames, margin)
         latents = networks.make(args.prompt, args.negative, features, frames, seed=args.seed, margin=margin)
-        waveform = decode_loop(latents, networks.decode)
+        waveform = decode_loop(latents, networks.decode, seconds)
     warnings = cli_media.write_sound(args, args.video, waveform[0], SAMPLE_RATE, args.out)
     cli_settings.warn(report.warnings + warnings)
     return args.out

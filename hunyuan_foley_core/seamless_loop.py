@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .conditions import VideoFeatures
 from .errors import InputError
-from .timing import LATENT_HOP, LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming
+from .timing import LATENT_HOP, LATENT_RATE, SEGMENT_HOP, SEGMENT_TOKENS, SYNC_RATE, VISUAL_RATE, ClipTiming, samples
 from .windows import SEGMENT_LATENTS
 
 # Latent frames of its other end that a clip is shown on both sides, where it has twice as many.
@@ -31,6 +31,11 @@ def check_loop(seconds: float) -> None:
             f"The loop is to be {seconds:g} s long.", f"Expected at least {SHORTEST_LOOP} s.",
             "Make a longer one, or repeat the video before.",
         )
+
+
+def loop_frames(seconds: float) -> int:
+    """Latent frames of a loop that lasts `seconds`: as many as come nearest."""
+    return round(seconds * LATENT_RATE)
 
 
 def margin_of(latent_frames: int) -> int:
@@ -86,7 +91,18 @@ def _nearest(wanted: int, given: int, hop: float, offset: float, period: float) 
     return torch.minimum(apart, period - apart).argmin(dim=1)
 
 
-def decode_loop(latents: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
-    """[B, 1, L * 960]: the latents [B, C, L] of a loop as sound, decoded across the joint."""
+def decode_loop(latents: Tensor, decode: Callable[[Tensor], Tensor], seconds: float) -> Tensor:
+    """[B, 1, N]: the latents [B, C, L] of a loop as sound of `seconds` to the sample, decoded across the joint."""
     edge = DECODE_MARGIN * LATENT_HOP
-    return decode(around(latents, DECODE_MARGIN))[..., edge:-edge]
+    return lasting(decode(around(latents, DECODE_MARGIN))[..., edge:-edge], samples(seconds))
+
+
+def lasting(loop: Tensor, length: int) -> Tensor:
+    """A loop [..., N] resampled to `length` samples, without a seam: its spectrum has as many more or fewer frequencies.
+
+    Half a latent frame at most is made up for, so that pitch and times change by 0.5 % in 2 s, less in longer loops.
+    """
+    if loop.shape[-1] == length:
+        return loop
+    spectrum = torch.fft.rfft(loop.double()) * (length / loop.shape[-1])
+    return torch.fft.irfft(spectrum, n=length).to(loop)

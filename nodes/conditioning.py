@@ -12,6 +12,7 @@ from ..hunyuan_foley_core.timing import LATENT_RATE
 from .comfy_model import LENGTHS_KEY, SOURCES_KEY, SYNC_KEY, VISUAL_KEY
 
 MASK_KEY = "mask"  # ComfyUI's own: how much an entry counts at each latent frame [1, L]
+PICTURE_KEY = "foley_picture_seconds"  # in a LATENT: how long the picture is that it was made for
 CUTS_KEY = "foley_cuts"  # latent frames at which the scenes of the features begin, without 0; absent for one scene
 TEXT_KEY = "foley_text"  # text features [1, T, text_dim] by variant
 NO_TAG = "none"
@@ -29,10 +30,12 @@ class FoleyVideo:
 
     Attributes:
         sources: names of the encoders' files by kind of feature, for messages.
+        seconds: length of the picture, which mostly ends a little after what the model counts of it; None: not known.
     """
 
     features: VideoFeatures
     sources: dict[str, str]
+    seconds: float | None = None
 
     def get_ram_usage(self) -> int:
         """Bytes, for ComfyUI's cache."""
@@ -76,16 +79,27 @@ def timed_conditioning(
     )
 
 
-def check_masks(entries: Iterable[dict], latent_frames: int) -> None:
-    """Raises InputError where a prompt was timed for another length than that of the latents."""
-    for entry in entries:
-        length = entry[MASK_KEY].shape[-1] if MASK_KEY in entry else latent_frames
-        if length != latent_frames:
+def fitted(columns: torch.Tensor, frames: int, first: int = 0) -> torch.Tensor:
+    """Of [..., L] so many latent frames from a first one on; behind the end its last column, so that weights still sum to one."""
+    places = torch.arange(first, first + frames, device=columns.device)
+    return columns[..., places.clamp(max=columns.shape[-1] - 1)]
+
+
+def fit_masks(entries: Iterable[dict], latent_frames: int) -> None:
+    """Makes the masks as long as the latents: a film's own sound may be a little longer than its picture, or shorter.
+
+    Raises:
+        InputError: a prompt was timed for another length, half a second away or more.
+    """
+    for entry in (entry for entry in entries if MASK_KEY in entry):
+        length = entry[MASK_KEY].shape[-1]
+        if 2 * abs(length - latent_frames) >= LATENT_RATE:
             raise InputError(
                 f"The prompts are timed for {length / LATENT_RATE:.2f} s of sound, the latent has "
                 f"{latent_frames / LATENT_RATE:.2f} s.", "Expected the same length.",
                 "Connect the same video to Foley Timed Prompts and to Empty Foley Latent, or give both the same seconds.",
             )
+        entry[MASK_KEY] = fitted(entry[MASK_KEY], latent_frames)
 
 
 def cuts_of(entries: Iterable[dict]) -> tuple[int, ...]:

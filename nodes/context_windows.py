@@ -10,7 +10,7 @@ from comfy_api.v0_0_2 import io
 from ..hunyuan_foley_core.timing import LATENT_RATE, MAX_SECONDS
 from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
 from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, window_features
-from .conditioning import MASK_KEY, check_masks, cuts_of
+from .conditioning import MASK_KEY, cuts_of, fit_masks
 from .prepared_cache import CACHE_KEY
 from .sockets import CATEGORY, require_foley_model
 
@@ -126,7 +126,7 @@ def with_scenes_and_times(executor, noise, *args, **kwargs):
     """
     guider = executor.class_obj
     entries = [entry for cond in guider.conds.values() for entry in cond]
-    check_masks(entries, noise.shape[-1])
+    fit_masks(entries, noise.shape[-1])
     if cuts_of(entries):
         guider.model_options.setdefault(HANDLER_KEY, FoleyContextHandler(WindowSettings()))
     return executor(noise, *args, **kwargs)

@@ -7,12 +7,12 @@ from comfy_api.v0_0_2 import io
 from ..hunyuan_foley_core.conditions import VideoFeatures
 from ..hunyuan_foley_core.editing import DEFAULT_FADE, SHORTEST_REGION, Region, extend, region_mask, retake
 from ..hunyuan_foley_core.errors import InputError
-from ..hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, margin_of
+from ..hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, loop_frames, margin_of
 from ..hunyuan_foley_core.timing import LATENT_RATE, SAMPLE_RATE, ClipTiming
 from ..hunyuan_foley_core.windows import WindowSettings, plan_windows, window_at, window_features
 from .audio import require_audio
 from .comfy_model import LENGTHS_KEY, SYNC_KEY, VISUAL_KEY
-from .conditioning import CUTS_KEY, cuts_of
+from .conditioning import CUTS_KEY, MASK_KEY, PICTURE_KEY, cuts_of, fitted
 from .context_windows import HANDLER_KEY, FoleyContextHandler
 from .messages import tell
 from .sampler import FoleySampler, sample_latents
@@ -82,31 +82,36 @@ class PartSampler:
 
     def __call__(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
         frames = latents.shape[-1]
-        pair = self._in_scenes(frames) if self.has_scenes else [self._part(side, first, frames) for side in self.pair]
+        entry = self._in_scenes if self.has_scenes else self._entry
+        pair = [[[text, entry(extras, first, frames)] for text, extras in side] for side in self.pair]
         latent = {"samples": latents, "type": "audio", **({} if mask is None else {"noise_mask": mask})}
         return sample_latents(self.model, *pair, latent, **self.how)["samples"]
 
-    def _in_scenes(self, frames: int) -> list:
-        """The conditioning of the whole sound as it is, or without its picture where that ends before the sound does."""
+    def _in_scenes(self, extras: dict, first: int, frames: int) -> dict:
+        """An entry for the whole sound, without its picture where that ends before the sound does."""
+        if MASK_KEY in extras:
+            extras = {**extras, MASK_KEY: fitted(extras[MASK_KEY], frames)}
+        if self._reaches(frames):
+            return extras
+        self.warnings = [PICTURE_ENDS]
+        return _without_picture(extras)
+
+    def _reaches(self, frames: int) -> bool:
         last = plan_windows(frames, WindowSettings(), self.cuts)[-1]
         try:
             for _, extras in self.pair[0]:
                 if VISUAL_KEY in extras:
                     window_features(extras[VISUAL_KEY], extras[SYNC_KEY], last)
         except InputError:
-            self.warnings = [PICTURE_ENDS]
-            return [[[text, _without_picture(extras)] for text, extras in side] for side in self.pair]
-        return self.pair
-
-    def _part(self, conditioning: list, first: int, frames: int) -> list:
-        return [[text, self._entry(extras, first, frames)] for text, extras in conditioning]
+            return False
+        return True
 
     def _entry(self, extras: dict, first: int, frames: int) -> dict:
         entry, counts = dict(extras), ClipTiming.from_latent_frames(frames)
         if entry.pop(LENGTHS_KEY, None):
             entry[LENGTHS_KEY] = (counts.visual_tokens, counts.sync_tokens)
-        if isinstance(entry.get("mask"), torch.Tensor):
-            entry["mask"] = entry["mask"][..., first : first + frames]
+        if MASK_KEY in entry:
+            entry[MASK_KEY] = fitted(entry[MASK_KEY], frames, first)
         if (visual := entry.pop(VISUAL_KEY, None)) is not None:
             try:
                 window = window_at(first, frames, visual.shape[1])
@@ -205,13 +210,15 @@ class FoleySeamlessLoop(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, vae, latent, **how) -> io.NodeOutput:
-        frames, codec = latent["samples"].shape[-1], VAECodec(vae)
-        check_loop(frames / LATENT_RATE)
+        codec, seconds = VAECodec(vae), latent.get(PICTURE_KEY, latent["samples"].shape[-1] / LATENT_RATE)
+        check_loop(seconds)
+        frames = loop_frames(seconds)
+        latent = {**latent, "samples": fitted(latent["samples"], frames)}
         patched = model.clone()
         patched.model_options[HANDLER_KEY] = LoopHandler(model.model_options.get(HANDLER_KEY))
         pair = [[[text, _around(extras, frames)] for text, extras in side] for side in (positive, negative)]
         latents = sample_latents(patched, *pair, latent, **how)["samples"]
-        return io.NodeOutput({"waveform": decode_loop(latents, codec.decode), "sample_rate": SAMPLE_RATE})
+        return io.NodeOutput({"waveform": decode_loop(latents, codec.decode, seconds), "sample_rate": SAMPLE_RATE})
 
 
 def _around(extras: dict, frames: int) -> dict:
@@ -219,6 +226,8 @@ def _around(extras: dict, frames: int) -> dict:
     margin = margin_of(frames)
     entry, counts = dict(extras), ClipTiming.from_latent_frames(frames + 2 * margin)
     entry[LENGTHS_KEY] = counts.visual_tokens, counts.sync_tokens
+    if MASK_KEY in entry:
+        entry[MASK_KEY] = fitted(entry[MASK_KEY], frames)
     if VISUAL_KEY in entry:
         seen = VideoFeatures(entry[VISUAL_KEY], entry[SYNC_KEY], frames / LATENT_RATE, cuts_of([extras]))
         seen = features_around(seen, frames, margin)
@@ -238,7 +247,7 @@ class LoopHandler(comfy.context_windows.ContextHandlerABC):
     def get_resized_cond(self, cond_in, x_in, window, device=None):
         margin = margin_of(x_in.shape[-1])
         return cond_in and [
-            {**entry, "mask": around(entry["mask"], margin)} if isinstance(entry.get("mask"), torch.Tensor) else entry
+            {**entry, MASK_KEY: around(entry[MASK_KEY], margin)} if MASK_KEY in entry else entry
             for entry in cond_in
         ]
 

@@ -59,7 +59,8 @@ class FoleyEncodeVideo(io.ComfyNode):
             source.between, cuts, siglip2, synchformer, device=device,
             callback=lambda seconds: bar.update_absolute(min(round(seconds * SYNC_RATE), ticks)),
         )
-        return io.NodeOutput(FoleyVideo(features, encoders.sources), ui=tell(cls.hidden.unique_id, report.warnings))
+        length = None if source.length is None else source.seconds
+        return io.NodeOutput(FoleyVideo(features, encoders.sources, length), ui=tell(cls.hidden.unique_id, report.warnings))
 
 
 class FoleyEncodeText(io.ComfyNode):

@@ -5,7 +5,7 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core.timing import latent_frames
-from .conditioning import CUTS_KEY
+from .conditioning import CUTS_KEY, PICTURE_KEY
 from .sockets import CATEGORY, FoleyVideoIO
 
 # Of the released models. Samplers repeat an empty latent to the channels of the model they run.
@@ -38,6 +38,8 @@ class FoleyEmptyLatent(io.ComfyNode):
         device = comfy.model_management.intermediate_device()
         samples = torch.zeros([batch_size, LATENT_CHANNELS, frames], device=device)
         latent = {"samples": samples, "type": "audio"}
+        if video is not None and video.seconds is not None:
+            latent[PICTURE_KEY] = video.seconds  # for Foley Seamless Loop
         if video is not None and video.features.cuts:
             latent[CUTS_KEY] = video.features.cuts  # for DAC Decode, where samplers carry it
         return io.NodeOutput(latent)

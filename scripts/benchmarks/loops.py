@@ -19,7 +19,7 @@ from hunyuan_foley_core import small_model
 from hunyuan_foley_core.networks import Networks
 from hunyuan_foley_core.pipeline import Settings, find_model_files
 from hunyuan_foley_core.seamless_loop import decode_loop, margin_of
-from hunyuan_foley_core.timing import LATENT_HOP
+from hunyuan_foley_core.timing import LATENT_HOP, LATENT_RATE
 
 PROMPTS = ("a metal ball rolls on the floor", "hammering on a glass block")
 SEEDS, STEPS, FRAMES, FADE_FRAMES = range(2), 8, 100, 25
@@ -46,7 +46,7 @@ def sounds(networks: Networks, prompt: str, seed: int) -> dict[str, torch.Tensor
     return {
         "a plain sound, repeated": networks.decode(latents(FRAMES)),
         "its last 0.5 s crossfaded into the first": crossfaded(networks.decode(latents(FRAMES + FADE_FRAMES))),
-        "a seamless loop": decode_loop(latents(FRAMES, margin_of(FRAMES)), networks.decode),
+        "a seamless loop": decode_loop(latents(FRAMES, margin_of(FRAMES)), networks.decode, FRAMES / LATENT_RATE),
     }
 
 

@@ -31,6 +31,7 @@ def core(nodes):
 
     nodes.editing, nodes.takes, nodes.start = load("nodes.editing"), load("nodes.takes"), load("hunyuan_foley_core.start")
     nodes.edits, nodes.loops = load("hunyuan_foley_core.editing"), load("hunyuan_foley_core.seamless_loop")
+    nodes.conditioning, nodes.latent = load("nodes.conditioning"), load("nodes.latent")
     nodes.features = load("hunyuan_foley_core.conditions").VideoFeatures
     return nodes
 
@@ -64,7 +65,7 @@ def test_a_loop_is_that_of_the_core(core, patcher, path, features, conditions):
     latents = []
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: latents.append(x) or x}))
-        patch.setattr(core.editing, "decode_loop", lambda x, decode: decode(None, x))
+        patch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: decode(None, x))
         core.editing.FoleySeamlessLoop.execute(
             patcher, *conditions, None, {"samples": torch.zeros(1, WIDTH, FRAMES)}, seed=7, steps=STEPS, cfg=4.5,
         )
@@ -83,7 +84,7 @@ def test_prompts_of_a_loop_may_hold_for_a_part_of_it(core, patcher, features, co
     """Two spans that ask for the same make the loop that one prompt makes; another prompt in one of them changes it."""
     latents = []
     monkeypatch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: latents.append(x) or x}))
-    monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode: decode(None, x))
+    monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: decode(None, x))
 
     def loop(*texts):
         positive, negative = conditions
@@ -99,6 +100,36 @@ def test_prompts_of_a_loop_may_hold_for_a_part_of_it(core, patcher, features, co
     whole = loop()
     assert relative(loop(features.text, features.text), whole) < 1e-5
     assert relative(loop(features.text, 2 * features.text.flip(1)), whole) > 1e-4
+
+
+def test_a_loop_is_as_long_as_the_picture(core, patcher, features, conditions, monkeypatch):
+    """A picture of 2.02 s of which the model counts 2.00; prompts are timed for what it counts."""
+    made = []
+    monkeypatch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: x}))
+    monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: made.append((x.shape[-1], seconds)) or x)
+    video = core.conditioning.FoleyVideo(core.features(features.visual, features.sync, 2.0), {}, 2.023)
+    (latent,) = core.latent.FoleyEmptyLatent.execute(8.0, 2, video).args
+    assert latent["samples"].shape[-1] == FRAMES
+    (text, extras), = conditions[0]
+    timed = [[text, {**extras, "mask": share * torch.ones(1, FRAMES)}] for share in (0.5, 0.5)]
+    with torch.inference_mode():
+        core.editing.FoleySeamlessLoop.execute(patcher, timed, conditions[1], None, latent, seed=7, steps=1, cfg=4.5)
+    assert made == [(101, 2.023)]
+
+
+def test_masks_are_as_long_as_the_sound(core, patcher, features, monkeypatch):
+    """Prompts timed for 2.96 s: with a film's own sound of 3 s, and with what goes on behind them."""
+    shares = torch.rand(148, generator=torch.Generator().manual_seed(0))
+    positive = [[features.text, {"mask": mask[None]}] for mask in (shares, 1 - shares)]
+    negative, seen = [[features.negative, {}]], []
+    monkeypatch.setattr(core.editing, "sample_latents", lambda model, *a, **k: seen.append(a[0]) or {"samples": a[2]["samples"]})
+    scenes = [[text, {**extras, core.conditioning.CUTS_KEY: (60,)}] for text, extras in positive]
+    for conditioning, first in ((positive, 0), (positive, 96), (scenes, 0)):
+        core.editing.PartSampler(patcher, conditioning, negative)(torch.zeros(1, WIDTH, 150), None, first)
+        masks = torch.stack([extras["mask"] for _, extras in seen[-1]])
+        assert masks.shape == (2, 1, 150) and torch.allclose(masks.sum(dim=0), torch.ones(1, 150))
+        assert torch.equal(masks[0, 0, : 148 - first], shares[first:]) and masks[0, 0, -1] == shares[-1]
+    assert positive[0][1]["mask"].shape == (1, 148)
 
 
 def test_a_take_made_alone_is_that_of_the_batch(core, sampled):

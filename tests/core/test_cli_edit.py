@@ -102,6 +102,14 @@ def test_a_loop_is_as_long_as_its_video_and_goes_on_into_itself(video, tmp_path)
     assert len(sound) == 48_000 and (sound[0] - sound[-1]).abs() <= steps.max()
 
 
+@pytest.mark.parametrize("rate, frames", [(24, 48), (16, 49)])
+def test_a_loop_sounds_to_the_end_of_its_picture(tmp_path, rate, frames):
+    video = videos.make_video(tmp_path / "clip.mp4", frames=frames, rate=rate)
+    assert run("loop", "--video", video, "--out", tmp_path / "out.mkv", *FAST) == 0
+    sound = media.read_audio(tmp_path / "out.mkv")[0][0]
+    assert len(sound) == 48_000 * frames // rate and int(sound.nonzero().max()) > len(sound) - 48
+
+
 def test_layers_are_stems_a_mix_and_a_film_and_levels_make_nothing_anew(video, tmp_path, monkeypatch, capsys):
     file, out = tmp_path / "layers.json", tmp_path / "stems"
 

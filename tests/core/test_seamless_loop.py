@@ -1,5 +1,7 @@
 """Loops: the joint is a place like any other, to the model and to the codec."""
 
+import math
+
 import pytest
 import torch
 
@@ -7,7 +9,16 @@ from hunyuan_foley_core import checkpoint, small_model
 from hunyuan_foley_core.conditions import VideoFeatures
 from hunyuan_foley_core.errors import InputError
 from hunyuan_foley_core.sampling import make_noise, sample
-from hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, margin_of
+from hunyuan_foley_core.seamless_loop import (
+    around,
+    check_loop,
+    decode_loop,
+    features_around,
+    folded,
+    lasting,
+    loop_frames,
+    margin_of,
+)
 from hunyuan_foley_core.timing import ClipTiming
 
 
@@ -66,10 +77,30 @@ def vae():
 
 def test_turning_a_loop_turns_its_sound(vae):
     latents = normal(3, 1, vae.config.latent_channels, 40)
-    sound = decode_loop(latents, vae.decode)
-    turned = decode_loop(latents.roll(7, -1), vae.decode)
+    sound = decode_loop(latents, vae.decode, 0.8)
+    turned = decode_loop(latents.roll(7, -1), vae.decode, 0.8)
     torch.testing.assert_close(turned, sound.roll(7 * 960, -1), atol=1e-5, rtol=0)
     assert (vae.decode(latents.roll(7, -1)) - vae.decode(latents).roll(7 * 960, -1)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("seconds", [1.29, 1.3, 1.309])
+def test_a_loop_is_as_long_as_asked_for_to_the_sample_and_still_has_no_seam(vae, seconds):
+    frames = loop_frames(seconds)
+    latents = normal(3, 1, vae.config.latent_channels, frames)
+    as_decoded, sound = (decode_loop(latents, vae.decode, length) for length in (frames / 50, seconds))
+    assert sound.shape[-1] == round(48_000 * seconds) and abs(sound.shape[-1] - as_decoded.shape[-1]) <= 480
+    torch.testing.assert_close(sound.std(), as_decoded.std(), rtol=1e-3, atol=0)
+    joint = (sound[..., 0] - sound[..., -1]).abs()
+    assert joint <= 1.5 * (as_decoded[..., 0] - as_decoded[..., -1]).abs() + sound.diff().abs().median()
+
+
+def test_a_whole_number_of_waves_stays_one():
+    """A tone that goes around 300 times in 2 s, made 1 % longer."""
+    tone = torch.sin(2 * math.pi * 300 * torch.arange(96_000).double() / 96_000)[None, None]
+    longer = lasting(tone, 96_960)
+    expected = torch.sin(2 * math.pi * 300 * torch.arange(96_960).double() / 96_960)[None, None]
+    torch.testing.assert_close(longer, expected, atol=1e-9, rtol=0)
+    assert torch.equal(lasting(tone, 96_000), tone)
 
 
 def test_the_joint_of_a_loop_is_no_larger_step_than_others(vae):
