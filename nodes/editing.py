@@ -1,5 +1,7 @@
 """Doing a sound again, wholly or in part."""
 
+from collections.abc import Sequence
+
 import comfy.context_windows
 import torch
 from comfy_api.v0_0_2 import io
@@ -7,6 +9,7 @@ from comfy_api.v0_0_2 import io
 from ..hunyuan_foley_core.conditions import VideoFeatures
 from ..hunyuan_foley_core.editing import DEFAULT_FADE, SHORTEST_REGION, Region, extend, region_mask, retake
 from ..hunyuan_foley_core.errors import InputError
+from ..hunyuan_foley_core.scenes import decode_scenes
 from ..hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, loop_frames, margin_of
 from ..hunyuan_foley_core.timing import LATENT_RATE, SAMPLE_RATE, ClipTiming
 from ..hunyuan_foley_core.windows import WindowSettings, plan_windows, window_at, window_features
@@ -49,17 +52,21 @@ def seconds_input(name: str, default: float, tooltip: str, least: float = 0.0):
 
 
 class VAECodec:
-    """ComfyUI's VAE as the core's codec."""
+    """ComfyUI's VAE as the core's codec.
 
-    def __init__(self, vae):
+    Args:
+        cuts: latent frames at which scenes begin; each is decoded by itself.
+    """
+
+    def __init__(self, vae, cuts: Sequence[int] = ()):
         require_foley_vae(vae)
-        self.vae = vae
+        self.vae, self.cuts = vae, cuts
 
     def encode(self, waveform: torch.Tensor) -> torch.Tensor:
         return self.vae.encode(waveform.movedim(1, -1))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.vae.decode(latents).movedim(-1, 1).float().cpu()
+        return decode_scenes(lambda scene: self.vae.decode(scene).movedim(-1, 1), latents, self.cuts).float().cpu()
 
 
 class PartSampler:
@@ -156,7 +163,7 @@ class FoleyRetake(io.ComfyNode):
     def execute(cls, audio, model, positive, negative, vae, start, end, fade, strength, **how) -> io.NodeOutput:
         sound, make = require_audio(audio), PartSampler(model, positive, negative, strength, **how)
         waveform = retake(
-            sound["waveform"], sound["sample_rate"], Region(start, end, fade), VAECodec(vae), make,
+            sound["waveform"], sound["sample_rate"], Region(start, end, fade), VAECodec(vae, make.cuts), make,
             whole=make.has_scenes,
         )
         return io.NodeOutput({**sound, "waveform": waveform}, ui=tell(cls.hidden.unique_id, make.warnings))
@@ -187,7 +194,7 @@ class FoleyExtend(io.ComfyNode):
     def execute(cls, audio, model, positive, negative, vae, seconds, fade, **how) -> io.NodeOutput:
         sound, make = require_audio(audio), PartSampler(model, positive, negative, **how)
         waveform = extend(
-            sound["waveform"], sound["sample_rate"], seconds, fade, VAECodec(vae), make, whole=make.has_scenes
+            sound["waveform"], sound["sample_rate"], seconds, fade, VAECodec(vae, make.cuts), make, whole=make.has_scenes
         )
         return io.NodeOutput({**sound, "waveform": waveform}, ui=tell(cls.hidden.unique_id, make.warnings))
 

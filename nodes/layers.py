@@ -57,8 +57,8 @@ class FoleyLayer(io.ComfyNode):
     def execute(
         cls, model, encoders, vae, prompt, negative_prompt, video_guided, seconds, bandwidth_tag, video=None, **how
     ) -> io.NodeOutput:
-        codec = VAECodec(vae)
         seen = video if video_guided else None
+        codec = VAECodec(vae, seen.features.cuts if seen is not None else ())
         pair = encode_prompts(encoders, prompt, negative_prompt, bandwidth_tag, seen)
         latent = FoleyEmptyLatent.execute(seconds, 1, video).args[0]
         latents = sample_latents(model, *pair, latent, **how)["samples"]

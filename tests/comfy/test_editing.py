@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -177,6 +178,28 @@ def test_a_part_of_a_long_sound_sees_its_part_of_the_picture(core, patcher, feat
     assert seen[core.model.LENGTHS_KEY] == unseen[core.model.LENGTHS_KEY] == (64, 24 * 8)
     make(torch.zeros(1, WIDTH, 400), None, 800)  # 4 s of it, then 4 s without picture
     assert core.model.VISUAL_KEY not in pairs[1][0][0][1] and make.warnings == [core.editing.PICTURE_ENDS]
+
+
+def test_a_retake_over_scenes_is_decoded_scene_by_scene(core, patcher, features, monkeypatch):
+    class Vae:
+        decoded = []
+
+        def encode(self, sound):
+            return torch.zeros(1, WIDTH, sound.shape[1] // 960)
+
+        def decode(self, latents):
+            self.decoded.append(latents.shape[-1])
+            return torch.zeros(1, latents.shape[-1] * 960, 1)
+
+    monkeypatch.setattr(core.editing, "require_foley_vae", lambda vae: None)
+    monkeypatch.setattr(core.editing, "sample_latents", lambda model, positive, negative, latent, **how: latent)
+    retake = type("Retake", (core.editing.FoleyRetake,), {"hidden": SimpleNamespace(unique_id="1")})
+    positive = [[features.text, {core.conditioning.CUTS_KEY: (70,)}]]
+    sound = {"waveform": torch.randn(1, 2, 960 * 120), "sample_rate": 48_000}
+    retake.execute(
+        sound, patcher, positive, [[features.negative, {}]], Vae(), start=1.0, end=2.0, fade=0.05, strength=1.0, **HOW
+    )
+    assert Vae.decoded == [71, 50]  # the first with a frame that fades out
 
 
 # On a server.

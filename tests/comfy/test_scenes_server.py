@@ -70,6 +70,20 @@ def test_scenes_and_timed_prompts_sound_alike_from_both_samplers(hear):
     assert change[0] < 2e-4 < 1e-3 < change[1]
 
 
+def test_a_layer_is_made_and_decoded_scene_by_scene(hear):
+    made = graph("", OURS, times="0:01.2")
+    words = dict(prompt="hammering on a glass block", negative_prompt="noisy, harsh", bandwidth_tag="high-quality")
+    made["text"] = node("FoleyEncodeText", encoders=["encoders", 0], video=["video", 0], **words)
+    sampled = hear(made)
+    made["layer"] = node(
+        "FoleyLayer", **{name: [name, 0] for name in ("model", "encoders", "vae", "video")}, **words, video_guided=True,
+        seconds=8.0, seed=1, steps=2, cfg=4.5, sampler_name="euler", scheduler="linear",
+    )
+    made["save"]["inputs"]["audio"] = ["layer", 0]
+    layer = hear({name: part for name, part in made.items() if name not in ("text", "latent", "sampler", "decode")})
+    torch.testing.assert_close(layer, sampled, atol=1e-4, rtol=0)
+
+
 def edit_graph(class_type: str, **settings) -> dict:
     """An edit of the sound `old.wav`, with the conditioning of the same video in two scenes."""
     made = graph("", OURS, times="0:01.2")
