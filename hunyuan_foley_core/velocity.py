@@ -12,7 +12,7 @@ from torch import Tensor
 from .errors import InputError
 from .model import FoleyTransformer, PreparedConditions, different_samples
 from .timing import ClipTiming
-from .windows import Window, fuse, window_features
+from .windows import Window, fuse, takes_whole, window_features
 
 # So many windows' conditions are kept over the steps (released XXL model: about 25 MB each in bf16); of more, each is
 # prepared again at every step, so that memory does not grow with the clip.
@@ -157,7 +157,8 @@ class ClipVelocity:
             return self._kept[number]
         window = self.windows[number]
         visual, sync = self.visual, self.sync
-        if visual is not None and len(self.windows) > 1:
+        frames = window.stop - window.start
+        if visual is not None and (len(self.windows) > 1 or not takes_whole(sync.shape[1], frames)):
             visual, sync = window_features(visual, sync, window)
         prepared = prepare_generation(
             self.transformer, self.like[..., window.frames], _alive(self.texts, window)[0],

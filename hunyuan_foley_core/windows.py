@@ -188,6 +188,16 @@ def window_features(visual: Tensor, sync: Tensor, window: Window) -> tuple[Tenso
     return visual[:, first : first + counts.visual_tokens], sync[:, window.sync : window.sync + counts.sync_tokens]
 
 
+def takes_whole(sync_tokens: int, latent_frames: int) -> bool:
+    """Whether sound of one window takes a picture with so many tokens as it is: about as long, half a second more or less.
+
+    So the released model has it, whose counts differ a little. Of a longer picture a window takes the beginning, and a
+    shorter one is refused, both by `window_features`.
+    """
+    spare = sync_tokens - ClipTiming.from_latent_frames(latent_frames).sync_tokens
+    return abs(spare) // SEGMENT_TOKENS * SEGMENT_LATENTS <= _MISSING_LATENTS
+
+
 def _check_reach(tokens: int, window: Window) -> None:
     missing = (window.sync + window.timing.sync_tokens - tokens) // SEGMENT_TOKENS * SEGMENT_LATENTS
     if missing > _MISSING_LATENTS:

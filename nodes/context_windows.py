@@ -9,7 +9,8 @@ from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core.timing import LATENT_RATE, MAX_SECONDS
 from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
-from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, window_features
+from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, takes_whole, window_features
+from .comfy_model import LENGTHS_KEY
 from .conditioning import MASK_KEY, cuts_of, fit_masks
 from .prepared_cache import CACHE_KEY
 from .sockets import CATEGORY, require_foley_model
@@ -77,7 +78,8 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
         return _plan(frames, self.settings, cuts_of(entry for cond in conds for entry in cond or ()))
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
-        return len(self.windows(conds, x_in.shape[-1])) > 1
+        frames, entries = x_in.shape[-1], [entry for cond in conds for entry in cond or ()]
+        return len(self.windows(conds, frames)) > 1 or not _takes_whole(entries, frames)
 
     def get_resized_cond(self, cond_in, x_in, window: Window, device=None):
         if cond_in is None:
@@ -105,6 +107,10 @@ def _options(model_options: dict, windows: int) -> dict:
     return {**model_options, "transformer_options": options}
 
 
+def _takes_whole(entries, frames: int) -> bool:
+    return all(takes_whole(entry[LENGTHS_KEY][1], frames) for entry in entries if entry.get(LENGTHS_KEY))
+
+
 def _is_alive(entry: dict, window: Window) -> bool:
     return MASK_KEY not in entry or bool((entry[MASK_KEY][..., window.frames] > 0).any())
 
@@ -121,13 +127,13 @@ def _entry_in(entry: dict, window: Window) -> dict:
 
 
 def with_scenes_and_times(executor, noise, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: conditions that were made of several scenes are sampled in windows by every sampler, and
-    timed prompts must be timed for these latents.
+    """OUTER_SAMPLE wrapper: conditions that were made of several scenes, or of a picture that is not as long as the
+    latents, are sampled in windows by every sampler, and timed prompts must be timed for these latents.
     """
     guider = executor.class_obj
     entries = [entry for cond in guider.conds.values() for entry in cond]
     fit_masks(entries, noise.shape[-1])
-    if cuts_of(entries):
+    if cuts_of(entries) or not _takes_whole(entries, noise.shape[-1]):
         guider.model_options.setdefault(HANDLER_KEY, FoleyContextHandler(WindowSettings()))
     return executor(noise, *args, **kwargs)
 

@@ -155,3 +155,29 @@ def test_a_picture_that_is_too_short_is_named(core, run, patcher, case):
     model = core.context.with_default_windows(patcher)
     with pytest.raises(core.errors.InputError, match="picture ends about"):
         run(model, *conditionings(core, text, negative, seen(core, [400])), noise=noise, steps=1)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_one_window_is_refused_a_short_picture_and_takes_the_beginning_of_a_long_one(core, run, patcher, path, case, ours):
+    noise, (_, text, negative) = normal(3, 1, WIDTH, 100), case
+    model = core.context.with_default_windows(patcher) if ours else patcher
+    with pytest.raises(core.errors.InputError, match="picture ends about 6.1 s before 8.0 s"):
+        run(model, *conditionings(core, text, negative, seen(core, [98])), noise=normal(3, 1, WIDTH, 400), steps=1)
+    long = seen(core, [400])
+    sampled = run(model, *conditionings(core, text, negative, long), noise=noise, steps=2)
+    beginning = {"visual": long["visual"][:, :16], "sync": long["sync"][:, :40]}
+    assert relative(sampled, reference(core, path, noise, text, negative, **beginning)) < 2e-6
+    assert relative(sampled, reference(core, path, noise, text, negative, **long)) < 2e-6  # and so does the core
+
+
+def test_a_picture_about_as_long_as_the_sound_is_taken_as_it_is(core, run, patcher, path, case):
+    """As released: 1.96 s of sound for 16 pictures at 8 a second; and a film whose own sound goes on a moment longer."""
+    _, text, negative = case
+    features = {"visual": normal(1, 1, 16, WIDTH), "sync": normal(2, 1, 40, WIDTH)}
+    model = core.context.with_default_windows(patcher)
+    for frames in (98, 120):
+        noise = normal(3, 1, WIDTH, frames)
+        ours, stock = (run(m, *conditionings(core, text, negative, features), noise=noise, steps=2) for m in (model, patcher))
+        other = {**features, "visual": torch.cat((features["visual"][:, :-1], normal(9, 1, 1, WIDTH)), dim=1)}
+        assert torch.equal(ours, stock) and relative(ours, reference(core, path, noise, text, negative, **features)) < 2e-6
+        assert relative(ours, reference(core, path, noise, text, negative, **other)) > 1e-5

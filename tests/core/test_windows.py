@@ -9,7 +9,7 @@ from hunyuan_foley_core.errors import CheckpointError, InputError
 from hunyuan_foley_core.sampling import TIMESTEP_SCALE, linear_sigmas, make_noise, sample
 from hunyuan_foley_core.timing import ClipTiming
 from hunyuan_foley_core.velocity import KEPT_WINDOWS, TimedText, prepare_generation
-from hunyuan_foley_core.windows import SEGMENT_LATENTS, WindowSettings, plan_windows, window_features
+from hunyuan_foley_core.windows import SEGMENT_LATENTS, WindowSettings, plan_windows, takes_whole, window_features
 
 from .parity import cases, relative_error, weights
 
@@ -119,6 +119,18 @@ def test_a_picture_that_ends_too_early_is_refused():
     long, short = plan_windows(1000)[-1], features(800)
     with pytest.raises(InputError, match="ends about 3.8 s before 20.0 s"):
         window_features(short["visual"], short["sync"], long)
+
+
+def test_one_window_is_refused_a_short_picture_and_takes_the_beginning_of_a_long_one(transformer):
+    def made(seen):
+        return sample(transformer, make_noise(1, 16, 100, seed=2), **TEXT, **seen, steps=1)
+
+    with pytest.raises(InputError, match="ends about 1.3 s before 2.0 s"):
+        made(features(40))
+    long = features(400)
+    assert torch.equal(made(long), made({"visual": long["visual"][:, :16], "sync": long["sync"][:, :40]}))
+    # Counts as released, 98 latent frames for 16 pictures at 8 a second, and half a second more of picture, are all seen.
+    assert [takes_whole(sync, 98) for sync in (24, 32, 40, 48, 56)] == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize("length, overlap", [(8.0, 8.0), (8.0, 0.0), (0.2, 0.1), (8.0, 7.9)])
