@@ -1,17 +1,19 @@
 """The commands that do a sound again, wholly or in part: `retake`, `extend`, `vary`, `loop`, and `layers`."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from . import cli_media, cli_settings, media
-from .editing import DEFAULT_FADE, Make, Region, extend, retake, vary
+from . import cli_media, cli_settings, cli_windows, media
+from .conditions import latent_cut
+from .editing import DEFAULT_FADE, Region, extend, retake, vary
 from .errors import InputError
 from .layers import StemFolder, mix, read_layers
 from .networks import Networks
-from .pipeline import DEFAULT_SECONDS
+from .pipeline import DEFAULT_SECONDS, check_scenes
+from .scenes import decode_scenes, kept_cuts
 from .seamless_loop import check_loop, decode_loop, features_around, loop_frames, margin_of
 from .start import Start
 from .timing import LATENT_RATE, SAMPLE_RATE
@@ -35,6 +37,7 @@ def _add_common(command: Command, video: str) -> None:
 def _add_edit(command: Command) -> None:
     command.add_argument("audio", type=Path, help="the sound to work on, or a video that has one; any rate, channels")
     _add_common(command, "the picture of the sound; without it, or past its end, the prompt alone makes the new part")
+    cli_windows.add_times(command)
 
 
 def _add_fade(command: Command) -> None:
@@ -88,12 +91,18 @@ def add_layers(command: Command) -> None:
 
 
 class _Edit:
-    """What the edits share: a sound from a file, networks, and a way to make latents to the picture."""
+    """What the edits share: a sound from a file, a codec for it, and a way to make latents to the picture.
+
+    With scenes or prompts by time the model sees all of the sound, else what is around the new part.
+    """
 
     def __init__(self, args: argparse.Namespace):
         cli_media.check_output(args, args.video, args.out)
         self.args, self.report = args, media.DecodeReport()
         self.waveform, self.sample_rate = media.read_audio(args.audio, report=self.report)
+        times = cli_windows.times_of(args)
+        self.timed, self.cuts = times["timed_prompts"], self._kept(times["cuts"])
+        self.whole = bool(self.timed or self.cuts)
         self.files, self.settings = cli_settings.files_of(args), cli_settings.prompted_settings_of(args)
 
     @property
@@ -106,7 +115,7 @@ class _Edit:
         args, end = self.args, end + self.args.offset
         if args.video is None or not cli_media.ends_with_picture(args):
             return
-        picture = media.probe(args.video).duration
+        picture = media.picture_length(args.video)
         if picture is not None and picture < end - MOST_CUT:
             raise InputError(
                 f"The new sound ends at {end:.2f} s, the picture of {args.video.name} at {picture:.2f} s.",
@@ -114,21 +123,38 @@ class _Edit:
                 "Write a .wav or .flac without mixing instead, or give a longer --video.",
             )
 
-    def run(self, edit: Callable[[torch.Tensor, int, Networks, Make], tuple[torch.Tensor, int]]) -> Path:
-        """Writes what `edit(sound [1, channels, N], sample rate, codec, make)` gives."""
+    def _kept(self, cuts: Sequence[float]) -> list[float]:
+        check_scenes(cuts, self.args.video)
+        return kept_cuts(cuts, media.picture_length(self.args.video)) if cuts else []
+
+    @property
+    def _latent_cuts(self) -> list[int]:
+        return [latent_cut(cut) for cut in self.cuts]
+
+    def encode(self, waveform: torch.Tensor) -> torch.Tensor:
+        return self.networks.encode(waveform)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return decode_scenes(self.networks.decode, latents, self._latent_cuts)
+
+    def run(self, edit: Callable[[torch.Tensor, int], tuple[torch.Tensor, int]]) -> Path:
+        """Writes what `edit(sound [1, channels, N], sample rate)` gives of both."""
         with cli_settings.progress_line() as progress:
             self.networks = Networks(self.files, self.settings, progress)
-            waveform, sample_rate = edit(self.waveform[None], self.sample_rate, self.networks, self._make)
+            waveform, sample_rate = edit(self.waveform[None], self.sample_rate)
         args = self.args
         warnings = cli_media.write_sound(args, args.video, waveform[0], sample_rate, args.out)
         cli_settings.warn(self.report.warnings + warnings)
         return args.out
 
-    def _make(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
+    def make(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
         start = Start(latents, getattr(self.args, "strength", 1.0), mask)
         frames, args = latents.shape[-1], self.args
         features = self._features(first / LATENT_RATE, frames / LATENT_RATE)
-        return self.networks.make(args.prompt, args.negative, features, frames, seed=args.seed, start=start)
+        return self.networks.make(
+            args.prompt, args.negative, features, frames, seed=args.seed, start=start, timed=self.timed,
+            cuts=self._latent_cuts,
+        )
 
     def _features(self, start: float, seconds: float):
         if self.args.video is None:
@@ -140,27 +166,33 @@ class _Edit:
                 "part was made from the prompt alone."
             )
             return None
-        return self.networks.watch(self.args.video, start, seconds, self.report)
+        cuts = kept_cuts(self.cuts, None, seconds)  # the sound may end before the last of them
+        return self.networks.watch(self.args.video, start, seconds, self.report, cuts=cuts, hold=True)
 
 
 def run_retake(args: argparse.Namespace) -> Path:
-    edit, region = _Edit(args), Region(args.start, args.end, args.fade)
-    edit.check_heard(args.end)
-    return edit.run(
-        lambda waveform, rate, codec, make: (retake(waveform, rate, region, codec, make), rate)
-    )
+    it, region = _Edit(args), Region(args.start, args.end, args.fade)
+    it.check_heard(args.end)
+
+    def edit(sound: torch.Tensor, rate: int):
+        return retake(sound, rate, region, it, it.make, whole=it.whole), rate
+
+    return it.run(edit)
 
 
 def run_extend(args: argparse.Namespace) -> Path:
-    edit = _Edit(args)
-    edit.check_heard(edit.seconds + args.seconds)
-    return edit.run(
-        lambda waveform, rate, codec, make: (extend(waveform, rate, args.seconds, args.fade, codec, make), rate)
-    )
+    it = _Edit(args)
+    it.check_heard(it.seconds + args.seconds)
+
+    def edit(sound: torch.Tensor, rate: int):
+        return extend(sound, rate, args.seconds, args.fade, it, it.make, whole=it.whole), rate
+
+    return it.run(edit)
 
 
 def run_vary(args: argparse.Namespace) -> Path:
-    return _Edit(args).run(lambda waveform, rate, codec, make: (vary(waveform, rate, codec, make), SAMPLE_RATE))
+    it = _Edit(args)
+    return it.run(lambda sound, rate: (vary(sound, rate, it, it.make), SAMPLE_RATE))
 
 
 def _loop_seconds(args: argparse.Namespace) -> float:

@@ -13,8 +13,9 @@ from .windows import WindowSettings
 DETECT = "detect"
 
 
-def add_windows(command: argparse.ArgumentParser) -> None:
-    add, default = command.add_argument, WindowSettings()
+def add_times(command: argparse.ArgumentParser) -> None:
+    """Prompts by time, and scenes; `times_of` reads them."""
+    add = command.add_argument
     add(
         "--timed", metavar="TEXT", help="prompts by time, one a line, or a file of them: `0:00-0:03 footsteps on gravel`, "
         "`0:03.2 door slams` (a second from there), `#2 a crowd` (the second scene), `* light rain` (everywhere else; by "
@@ -28,6 +29,12 @@ def add_windows(command: argparse.ArgumentParser) -> None:
         "--scene-threshold", type=float, default=THRESHOLD, metavar="X",
         help="how much a picture must change to be a cut, for PySceneDetect; lower finds more (default: %(default)s)",
     )
+
+
+def add_windows(command: argparse.ArgumentParser) -> None:
+    """The same, and the lengths of windows; `windows_of` reads them."""
+    add_times(command)
+    add, default = command.add_argument, WindowSettings()
     add(
         "--window", type=float, metavar="SECONDS", help="make more than this in windows that overlap (default: windows of "
         f"{default.length / LATENT_RATE:g} s for more than {default.longest_whole / LATENT_RATE:g} s, or what the weights say)",
@@ -51,8 +58,12 @@ def windows_of(args: argparse.Namespace) -> dict[str, Any]:
             for given, frames in ((args.window, default.length), (args.overlap, default.overlap))
         )
         windows = WindowSettings.from_seconds(length, overlap)
-    timed = tuple(parse(_text(args.timed))) if args.timed is not None else ()
-    return {"timed_prompts": timed, "cuts": _cuts(args), "windows": windows}
+    return {**times_of(args), "windows": windows}
+
+
+def times_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The same from the arguments of `add_times`."""
+    return {"timed_prompts": tuple(parse(_text(args.timed))) if args.timed is not None else (), "cuts": _cuts(args)}
 
 
 def _cuts(args: argparse.Namespace) -> tuple[float, ...]:

@@ -148,6 +148,11 @@ def filled(frames: Iterable[Frame], pictures: int) -> Iterator[Frame]:
         yield _Seen(frame.image, visual, sync)
 
 
+def latent_cut(seconds: float) -> int:
+    """The latent frame at which a scene begins: a cut is rounded to a picture at 25 a second."""
+    return PICTURE_LATENTS * round(seconds * SYNC_RATE)
+
+
 def encode_scenes(
     frames_between: FramesBetween,
     cuts: Sequence[float],
@@ -169,7 +174,7 @@ def encode_scenes(
         MediaError: no frame came. InputError: a cut behind the end of the video.
     """
     starts = [0.0, *cuts]
-    places = [round(cut * SYNC_RATE) for cut in starts]  # in pictures at 25 a second
+    places = [latent_cut(cut) // PICTURE_LATENTS for cut in starts]  # in pictures at 25 a second
     parts = []
     for number, (start, place) in enumerate(zip(starts, places, strict=True)):
         if number + 1 < len(starts):

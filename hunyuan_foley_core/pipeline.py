@@ -1,6 +1,7 @@
 """The whole way from a silent video and a prompt to a waveform, one network in memory at a time."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -217,21 +218,24 @@ def _video_features(
     )
 
 
-def _texts(loader: Loader, settings: Settings, frames: int, video: VideoFeatures | None) -> tuple[Texts, Tensor]:
-    """Features of the prompt, or of all timed ones, and of the negative prompt."""
+def texts_of(
+    loader: Loader, settings: Settings, frames: int, cuts: Sequence[int], has_picture: bool
+) -> tuple[Texts, Tensor]:
+    """Features of the prompt, or of all timed ones, and of the negative prompt; frames and cuts are latent frames."""
     encode = partial(encode_texts, loader.clap(), negative_prompt=settings.negative_prompt, tag=settings.tag)
     if not settings.timed_prompts:
         (text,), negative_text = encode([settings.prompt])
         return text, negative_text
-    prompts = complete(settings.timed_prompts, settings.prompt or elsewhere(video is not None))
-    weights = prompt_weights(prompts, frames, video.cuts if video is not None else ())
+    prompts = complete(settings.timed_prompts, settings.prompt or elsewhere(has_picture))
+    weights = prompt_weights(prompts, frames, cuts)
     texts, negative_text = encode([prompt.text for prompt in prompts])
     return [TimedText(text, share) for text, share in zip(texts, weights, strict=True)], negative_text
 
 
 def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, progress: Progress | None) -> Tensor:
     frames = latent_frames(video.seconds if video is not None else settings.seconds or DEFAULT_SECONDS)
-    text, negative_text = _texts(loader, settings, frames, video)
+    cuts = video.cuts if video is not None else ()
+    text, negative_text = texts_of(loader, settings, frames, cuts, video is not None)
     transformer = loader.transformer()
     noise = make_noise(settings.takes, transformer.config.latent_channels, frames, settings.seed, settings.first_take)
     advance = _stage(progress, "making the sound")
@@ -243,7 +247,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
         visual=video.visual if video is not None else None,
         sync=video.sync if video is not None else None,
         **settings.for_sample(),
-        windows=plan_windows(frames, settings.windows or transformer.windows, video.cuts if video is not None else ()),
+        windows=plan_windows(frames, settings.windows or transformer.windows, cuts),
         callback=lambda step, steps, _: advance(step, steps),
     )
 
@@ -252,6 +256,12 @@ def check_seconds(seconds: float) -> None:
     """InputError unless a sound can be so long: one latent frame or more."""
     if not 1 / LATENT_RATE <= seconds < math.inf:
         raise InputError(f"The sound is to be {seconds:g} s long.", f"Expected {1 / LATENT_RATE:g} s or more.", "Change that.")
+
+
+def check_scenes(cuts: Sequence[float], video: str | Path | None) -> None:
+    """Raises InputError for cuts without a video."""
+    if cuts and video is None:
+        raise InputError("There are cuts and no video.", "Expected a video that has them.", "Give prompts times instead.")
 
 
 def generate_takes(
@@ -282,8 +292,7 @@ def generate_takes(
             "Expected 1 or more, from 0 or a later one on.",
         )
     check_interval(settings.guidance_interval)
-    if settings.cuts and video is None:
-        raise InputError("There are cuts and no video.", "Expected a video that has them.", "Give prompts times instead.")
+    check_scenes(settings.cuts, video)
     loader = loader or Loader(files, settings)
     features = _video_features(loader, settings, video, progress, report) if video is not None else None
     latents = _latents(loader, settings, features, progress)

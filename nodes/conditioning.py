@@ -80,7 +80,7 @@ def timed_conditioning(
 
 
 def fitted(columns: torch.Tensor, frames: int, first: int = 0) -> torch.Tensor:
-    """Of [..., L] so many latent frames from a first one on; behind the end its last column, so that weights still sum to one."""
+    """Of [..., L] so many latent frames from a first one on; behind the end the last column, so that weights sum to one."""
     places = torch.arange(first, first + frames, device=columns.device)
     return columns[..., places.clamp(max=columns.shape[-1] - 1)]
 

@@ -65,7 +65,8 @@ def test_denoise_and_noise_mask_mean_strength_and_mask(core, sampled, path, feat
 def test_a_loop_is_that_of_the_core(core, patcher, path, features, conditions):
     latents = []
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: latents.append(x) or x}))
+        decode = {"decode": lambda self, x: latents.append(x) or x}
+        patch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), decode))
         patch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: decode(None, x))
         core.editing.FoleySeamlessLoop.execute(
             patcher, *conditions, None, {"samples": torch.zeros(1, WIDTH, FRAMES)}, seed=7, steps=STEPS, cfg=4.5,
@@ -84,7 +85,8 @@ def test_a_loop_is_that_of_the_core(core, patcher, path, features, conditions):
 def test_prompts_of_a_loop_may_hold_for_a_part_of_it(core, patcher, features, conditions, monkeypatch):
     """Two spans that ask for the same make the loop that one prompt makes; another prompt in one of them changes it."""
     latents = []
-    monkeypatch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: latents.append(x) or x}))
+    decode = {"decode": lambda self, x: latents.append(x) or x}
+    monkeypatch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), decode))
     monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: decode(None, x))
 
     def loop(*texts):
@@ -109,7 +111,7 @@ def test_a_loop_is_as_long_as_the_picture(core, patcher, features, conditions, m
     monkeypatch.setattr(core.editing, "VAECodec", lambda vae: type("Codec", (), {"decode": lambda self, x: x}))
     monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: made.append((x.shape[-1], seconds)) or x)
     video = core.conditioning.FoleyVideo(core.features(features.visual, features.sync, 2.0), {}, 2.023)
-    (latent,) = core.latent.FoleyEmptyLatent.execute(8.0, 2, video).args
+    latent = core.latent.FoleyEmptyLatent.execute(8.0, 2, video).args[0]
     assert latent["samples"].shape[-1] == FRAMES
     (text, extras), = conditions[0]
     timed = [[text, {**extras, "mask": share * torch.ones(1, FRAMES)}] for share in (0.5, 0.5)]
@@ -123,7 +125,7 @@ def test_masks_are_as_long_as_the_sound(core, patcher, features, monkeypatch):
     shares = torch.rand(148, generator=torch.Generator().manual_seed(0))
     positive = [[features.text, {"mask": mask[None]}] for mask in (shares, 1 - shares)]
     negative, seen = [[features.negative, {}]], []
-    monkeypatch.setattr(core.editing, "sample_latents", lambda model, *a, **k: seen.append(a[0]) or {"samples": a[2]["samples"]})
+    monkeypatch.setattr(core.editing, "sample_latents", lambda model, *a, **k: seen.append(a[0]) or a[2])
     scenes = [[text, {**extras, core.conditioning.CUTS_KEY: (60,)}] for text, extras in positive]
     for conditioning, first in ((positive, 0), (positive, 96), (scenes, 0)):
         core.editing.PartSampler(patcher, conditioning, negative)(torch.zeros(1, WIDTH, 150), None, first)

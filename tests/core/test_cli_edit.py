@@ -92,6 +92,38 @@ def test_variations_are_as_long_as_the_sound_and_go_as_far_as_asked(stereo, tmp_
     assert (made[0.5] - made[0]).norm() > 0.1 * made[0].norm()
 
 
+def test_edits_know_scenes_and_prompts_by_time(tmp_path, capsys):
+    """2.4 s of sound; what is held stays, and a scene has its own prompt."""
+    video = videos.make_video(tmp_path / "clip.mp4", frames=60, rate=25)
+    old = 0.1 * torch.randn(1, 48_000 * 12 // 5, generator=torch.Generator().manual_seed(0))
+    media.write_audio(tmp_path / "old.wav", old, 48_000)
+    made, scenes = {}, ["--scenes", "0:01.2"]
+    for name, more in (("plain", []), ("scenes", scenes), ("timed", [*scenes, "--timed", "#2 a bell"])):
+        where = ["--start", 0.5, "--end", 0.9, "--out", tmp_path / f"{name}.wav"]
+        assert run("retake", tmp_path / "old.wav", "--video", video, *where, *more, *FAST) == 0
+        made[name] = media.read_audio(tmp_path / f"{name}.wav")[0]
+    assert not torch.equal(made["plain"], made["scenes"])
+    assert torch.allclose(made["scenes"], made["timed"], atol=1e-5)  # the region is in the first scene
+    assert all(torch.equal(new[:, 43_200:], old[:, 43_200:]) for new in made.values())
+
+
+@pytest.mark.parametrize("more", [["--scenes", "0:01.2"], []])
+def test_prompts_of_an_extension_hold_for_the_longer_sound(stereo, tmp_path, more):
+    video = videos.make_video(tmp_path / "clip.mp4", frames=60, rate=25)
+    how = ["--video", video, *more, "--timed", "0:02 a bell\n* rain", "--out", tmp_path / "longer.wav", *FAST]
+    assert run("extend", stereo, "--seconds", 1, *how) == 0
+    assert media.read_audio(tmp_path / "longer.wav")[0].shape == (2, 66_150 + 44_100)
+    assert run("vary", stereo, "--video", video, "--scenes", "0:01.2", "--out", tmp_path / "other.wav", *FAST) == 0
+
+
+def test_a_picture_that_ends_a_moment_before_the_sound_is_held(tmp_path, capsys):
+    """0.48 s of difference, which is three sync segments of the sound for one of the picture."""
+    video = videos.make_video(tmp_path / "short.mp4", frames=20, rate=25)
+    media.write_audio(tmp_path / "old.wav", 0.1 * torch.randn(1, 48_000 * 32 // 25), 48_000)
+    how = ["--video", video, "--start", 0.2, "--end", 0.6, "--out", tmp_path / "out.wav", *FAST]
+    assert run("retake", tmp_path / "old.wav", *how) == 0 and "picture ends" not in capsys.readouterr().err
+
+
 def test_a_loop_is_as_long_as_its_video_and_goes_on_into_itself(video, tmp_path):
     out = tmp_path / "out.mp4"
     assert run("loop", "--video", video, "--out", out, *FAST) == 0
@@ -182,6 +214,8 @@ def test_takes_lie_beside_each_other_and_each_can_be_made_alone(tmp_path):
     (["retake", "SOUND", "--start", 0, "--end", 1, "--video", "nowhere.mp4"], "nowhere.mp4"),
     (["extend", "SOUND", "--seconds", 0], "go on for 0 s"),
     (["vary", "SOUND", "--strength", 2], "strength is 2.0"),
+    (["vary", "SOUND", "--timed", "0:02 a bell"], "the prompt begins at 0:02, and the clip ends at 0:01.5"),
+    (["vary", "SOUND", "--scenes", "0:01"], "There are cuts and no video"),
     (["loop", "--seconds", 0.1], "loop is to be 0.1 s long"),
     (["loop", "--seconds", "inf"], "loop is to be inf s long"),
     (["generate", "--seconds", 0.01], "The sound is to be 0.01 s long"),
