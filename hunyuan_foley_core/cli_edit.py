@@ -210,7 +210,7 @@ def run_loop(args: argparse.Namespace) -> Path:
     with cli_settings.progress_line() as progress:
         networks = Networks(files, cli_settings.prompted_settings_of(args), progress)
         if args.video is not None:
-            features = features_around(networks.watch(args.video, 0.0, seconds, report), frames, margin)
+            features = features_around(networks.watch(args.video, 0.0, seconds, report, hold=True), frames, margin)
         latents = networks.make(args.prompt, args.negative, features, frames, seed=args.seed, margin=margin)
         waveform = decode_loop(latents, networks.decode, seconds)
     warnings = cli_media.write_sound(args, args.video, waveform[0], SAMPLE_RATE, args.out)
