@@ -70,7 +70,7 @@ class Networks:
         return sample(
             transformer, noise.to(settings.device, settings.dtype), text=text, negative_text=negative_text,
             visual=features and features.visual, sync=features and features.sync, **settings.for_sample(),
-            start=start, windows=plan_windows(latent_frames + 2 * margin, cuts=scenes), margin=margin,
+            start=start, windows=plan_windows(latent_frames + 2 * margin, transformer.windows, scenes), margin=margin,
             callback=lambda step, steps, _: self._progress(stage, step, steps),
         )
 

@@ -61,8 +61,13 @@ def with_windows(model, settings: WindowSettings):
 
 
 def with_default_windows(model):
-    """The same with the core's lengths, unless the model has a handler."""
-    return model if HANDLER_KEY in model.model_options else with_windows(model, WindowSettings())
+    """The same with the lengths that its weights want, unless the model has a handler."""
+    return model if HANDLER_KEY in model.model_options else with_windows(model, windows_of_weights(model))
+
+
+def windows_of_weights(model) -> WindowSettings:
+    """In which windows a ModelPatcher's weights are best."""
+    return model.model.diffusion_model.windows
 
 
 _plan = lru_cache(maxsize=4)(plan_windows)
@@ -134,7 +139,7 @@ def with_scenes_and_times(executor, noise, *args, **kwargs):
     entries = [entry for cond in guider.conds.values() for entry in cond]
     fit_masks(entries, noise.shape[-1])
     if cuts_of(entries) or not _takes_whole(entries, noise.shape[-1]):
-        guider.model_options.setdefault(HANDLER_KEY, FoleyContextHandler(WindowSettings()))
+        guider.model_options.setdefault(HANDLER_KEY, FoleyContextHandler(windows_of_weights(guider.model_patcher)))
     return executor(noise, *args, **kwargs)
 
 

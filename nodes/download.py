@@ -1,6 +1,5 @@
 """Fetching the released weights from within ComfyUI, when it is asked for and not before."""
 
-from pathlib import Path
 
 import comfy.model_management
 import comfy.utils

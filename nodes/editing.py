@@ -12,11 +12,11 @@ from ..hunyuan_foley_core.errors import InputError
 from ..hunyuan_foley_core.scenes import decode_scenes
 from ..hunyuan_foley_core.seamless_loop import around, check_loop, decode_loop, features_around, folded, loop_frames, margin_of
 from ..hunyuan_foley_core.timing import LATENT_RATE, SAMPLE_RATE, ClipTiming
-from ..hunyuan_foley_core.windows import WindowSettings, plan_windows, window_at, window_features
+from ..hunyuan_foley_core.windows import plan_windows, window_at, window_features
 from .audio import require_audio
 from .comfy_model import LENGTHS_KEY, SYNC_KEY, VISUAL_KEY
 from .conditioning import CUTS_KEY, MASK_KEY, PICTURE_KEY, cuts_of, fitted
-from .context_windows import HANDLER_KEY, FoleyContextHandler
+from .context_windows import HANDLER_KEY, FoleyContextHandler, windows_of_weights, with_default_windows
 from .messages import tell
 from .sampler import FoleySampler, sample_latents
 from .sockets import CATEGORY, require_foley_vae
@@ -104,7 +104,7 @@ class PartSampler:
         return _without_picture(extras)
 
     def _reaches(self, frames: int) -> bool:
-        last = plan_windows(frames, WindowSettings(), self.cuts)[-1]
+        last = plan_windows(frames, windows_of_weights(self.model), self.cuts)[-1]
         try:
             for _, extras in self.pair[0]:
                 if VISUAL_KEY in extras:
@@ -222,7 +222,7 @@ class FoleySeamlessLoop(io.ComfyNode):
         frames = loop_frames(seconds)
         latent = {**latent, "samples": fitted(latent["samples"], frames)}
         patched = model.clone()
-        patched.model_options[HANDLER_KEY] = LoopHandler(model.model_options.get(HANDLER_KEY))
+        patched.model_options[HANDLER_KEY] = LoopHandler(with_default_windows(model).model_options[HANDLER_KEY])
         pair = [[[text, _around(extras, frames)] for text, extras in side] for side in (positive, negative)]
         latents = sample_latents(patched, *pair, latent, **how)["samples"]
         return io.NodeOutput({"waveform": decode_loop(latents, codec.decode, seconds), "sample_rate": SAMPLE_RATE})
@@ -245,8 +245,8 @@ def _around(extras: dict, frames: int) -> dict:
 class LoopHandler(comfy.context_windows.ContextHandlerABC):
     """Shows the model at every step the loop with its own other end on both sides; a long one in windows."""
 
-    def __init__(self, windows: FoleyContextHandler | None):
-        self.windows = windows or FoleyContextHandler(WindowSettings())
+    def __init__(self, windows: FoleyContextHandler):
+        self.windows = windows
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         return True

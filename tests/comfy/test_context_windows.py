@@ -58,6 +58,16 @@ def case(core, features):
     return normal(3, 1, WIDTH, FRAMES), features.text, features.negative
 
 
+def test_weights_that_say_so_are_sampled_in_windows_of_their_own(core, nodes):
+    from hunyuan_foley_core import small_model
+
+    patcher = nodes.loading.load_foley_model(str(small_model.FOLDER / small_model.TRANSFORMER))
+    handler = core.context.with_default_windows(patcher).model_options[core.context.HANDLER_KEY]
+    assert handler.settings == core.windows.WindowSettings(198, 48, 400)
+    lengths = [window.stop - window.start for window in handler.windows((), 598)]
+    assert len(lengths) == 4 and max(lengths) == 198 and len(handler.windows((), 400)) == 1
+
+
 @pytest.mark.parametrize("with_picture", [True, False])
 def test_long_sound_is_that_of_the_core(core, run, patcher, path, case, with_picture):
     noise, text, negative = case
