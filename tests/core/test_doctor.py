@@ -163,7 +163,8 @@ def test_a_page_saved_under_the_name_of_a_model_is_one_that_is_damaged(complete)
 
 def test_a_file_of_the_other_format_gets_its_suffix(complete):
     path = complete / VAE
-    save_file(torch.load(path, weights_only=True), path)
+    convert(path, path.with_suffix(".safetensors"))
+    path.with_suffix(".safetensors").replace(path)
     (advice,) = must(doctor.examine(comfyui=complete))
     assert advice.command == f"mv {path} {path.with_suffix('.safetensors')}"
 
