@@ -92,7 +92,8 @@ def _check_target(source: Path, target: Path) -> None:
         raise CheckpointError(f"There is no folder {target.parent}.", "Expected one to write into.", "Make it first.")
     if target.is_dir():
         raise CheckpointError(
-            f"The target {target} is a folder.", "Expected the name of a file to write.", f"Name one in it: {target / target.name}."
+            f"The target {target} is a folder.", "Expected the name of a file to write.",
+            f"Name one in it: {target / target.name}.",
         )
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(

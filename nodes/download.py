@@ -30,8 +30,8 @@ class FoleyDownloadModels(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model", options=list(download.MODELS), default="xxl",
-                    tooltip="xxl: the large transformer, 10.3 GB; xl: the smaller one, 5.8 GB; xxl-fp8: the large one, converted "
-                    "here to scaled fp8, 7.5 GB. The other five files are the same.",
+                    tooltip="xxl: the large transformer, 10.3 GB; xl: the smaller one, 5.8 GB; xxl-fp8: the large one, "
+                    "converted here to scaled fp8, 7.5 GB. The other five files are the same.",
                 ),
                 io.Combo.Input(
                     "action", options=[NOTHING, LIST, DOWNLOAD], default=NOTHING,

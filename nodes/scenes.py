@@ -67,7 +67,9 @@ class FoleyScenes(io.ComfyNode):
 
 def _detect(video, threshold: float) -> list[float]:
     if video is None:
-        raise MissingConnectionError("No video is connected.", "Expected one to find the cuts in.", f"Connect it, or choose {TIMES}.")
+        raise MissingConnectionError(
+            "No video is connected.", "Expected one to find the cuts in.", f"Connect it, or choose {TIMES}."
+        )
     file = file_of(video) if components_of(video) is None else None
     if file is not None and isinstance(file.source, str):
         end = float("inf") if file.duration is None else file.start + file.duration

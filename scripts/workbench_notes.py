@@ -6,9 +6,11 @@ _SCENES = "upload **foley_scenes_example.mp4** from this pack's folder *workflow
 LONG = f"""\
 Sound for videos of any length. To try it, {_SCENES}.
 
-The model knows clips of about 8 s. *Foley Context Windows* shows it a longer one in windows of 8 s that overlap, and fuses \
-them at every step, for any sampler: here ComfyUI's own. *Foley Sampler* does the same by itself, without that node, \
-for everything longer than 10 s."""
+A model knows clips of some seconds. *Foley Context Windows* shows it a longer one in windows that overlap, and fuses them at \
+every step, for any sampler: here ComfyUI's own. **With the released weights set 8 and 1.92**; the small model that this begins \
+with is best in windows of 3.96 s.
+
+*Foley Sampler* does the same by itself, without that node, in the windows that the weights want."""
 
 SCENES = f"""\
 Every scene gets its sound as a clip of its own, and nothing sounds on over a cut. To try it, {_SCENES}.

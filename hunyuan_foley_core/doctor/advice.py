@@ -114,7 +114,9 @@ def _must(text: str, command: str, kind: type[FoleyError]) -> Advice:
 
 
 def _weights_again() -> str:
-    return f"git -C {_quoted(places.PACK)} checkout weights" if (places.PACK / ".git").exists() else "Install this package again."
+    if (places.PACK / ".git").exists():
+        return f"git -C {_quoted(places.PACK)} checkout weights"
+    return "Install this package again."
 
 
 def _download(target: Path, only: list[str]) -> str:

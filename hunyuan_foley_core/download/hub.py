@@ -69,7 +69,8 @@ class Hub:
     def headers(self) -> dict[str, str]:
         token = self._token()
         # Compressed answers would have another length than the file; nameless programs are turned away by some servers.
-        return {"Accept-Encoding": "identity", "User-Agent": "hunyuan-foley"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Accept-Encoding": "identity", "User-Agent": "hunyuan-foley"}
+        return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def page(self, repository: str) -> str:
         return f"{self.endpoint}/{repository}"
@@ -125,7 +126,8 @@ class Hub:
         if self.offline:
             raise UnreachableError(
                 f"HF_HUB_OFFLINE is set, and the cache has no {' or '.join(names)} of {repository.name}.",
-                "Expected it there, because nothing is fetched.", "Unset HF_HUB_OFFLINE, or copy the cache from another machine.",
+                "Expected it there, because nothing is fetched.",
+                "Unset HF_HUB_OFFLINE, or copy the cache from another machine.",
             )
         raise NotOnHubError(
             f"{repository.name} has no {' or '.join(names)}; it has {', '.join(sorted(repository.files)) or 'no files'}.",

@@ -129,7 +129,8 @@ def check(part: Path, file: HubFile, advance: Advance) -> None:
         part.unlink()
         raise WrongHashError(
             f"{file.name} arrived with another hash than the {file.digest[:12]}... that the hub names.",
-            "Expected the very file of the hub; the other was removed.", "Download it again, over another connection if need be.",
+            "Expected the very file of the hub; the other was removed.",
+            "Download it again, over another connection if need be.",
         )
 
 

@@ -2,7 +2,8 @@
 
     python scripts/benchmarks/windows.py borders|level|memory|films|time|prompts|cuts [--models MODELS] [--steps 16] [--clips 1]
 
-borders: onset F1 against the true events, within half a second of a hand-over between windows and elsewhere (64 s clips).
+borders: onset F1 against the true events, within half a second of a hand-over between windows and elsewhere (64 s clips in
+    which one thing acts).
 level: how the level steps over a hand-over, and over places between them (64 s of a room's noise, and of rolling; text alone).
 memory: peak above the model while 1 and 10 minutes are sampled, above what noise and features take.
 films: the command `generate` from file to file on films of 1 and 10 minutes: peak memory of the process, and time.
@@ -31,6 +32,7 @@ from console import say  # noqa: E402
 
 from hunyuan_foley_core import checkpoint, cli, media, small_model  # noqa: E402
 from hunyuan_foley_core.data import make_clip  # noqa: E402
+from hunyuan_foley_core.data.actions import make_scene  # noqa: E402
 from hunyuan_foley_core.data.scoring import OnsetScore, compare, onsets  # noqa: E402
 from hunyuan_foley_core.data.world import write_picture  # noqa: E402
 from hunyuan_foley_core.pipeline import ModelFiles, Settings, find_model_files, generate  # noqa: E402
@@ -58,11 +60,11 @@ def hand_overs(windows: tuple[Window, ...]) -> list[float]:
 
 
 def borders(files: ModelFiles, settings: Settings, clips: int) -> dict:
-    seeds = (seed for seed in itertools.count(HELD_OUT) if len(make_clip(seed, SECONDS).events) >= FEWEST_EVENTS)
+    seeds = (seed for seed in itertools.count(HELD_OUT) if len(make_scene(seed, SECONDS, 1).events) >= FEWEST_EVENTS)
     near, far = OnsetScore(0, 0, 0), OnsetScore(0, 0, 0)
-    moments = np.array(hand_overs(plan_windows(latent_frames(SECONDS))))
+    moments = np.array(hand_overs(_windows(files)))
     for seed in itertools.islice(seeds, clips):
-        clip = make_clip(seed, SECONDS)
+        clip = make_clip(seed, SECONDS, things=1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
             write_picture(clip, path, preset="ultrafast")
@@ -76,6 +78,11 @@ def borders(files: ModelFiles, settings: Settings, clips: int) -> dict:
     }
 
 
+def _windows(files: ModelFiles) -> tuple[Window, ...]:
+    """Those that the weights want for such a clip."""
+    return plan_windows(latent_frames(SECONDS), checkpoint.load_transformer(files.transformer).windows)
+
+
 def _close(times: np.ndarray, moments: np.ndarray, within: float, wanted: bool = True) -> np.ndarray:
     distance = np.abs(np.asarray(times)[:, None] - moments).min(axis=1, initial=np.inf)
     return np.asarray(times)[(distance <= within) == wanted]
@@ -87,7 +94,7 @@ def level(files: ModelFiles, settings: Settings, clips: int) -> dict:
 
 
 def _level_steps(files: ModelFiles, settings: Settings, clips: int) -> dict:
-    moments = hand_overs(plan_windows(latent_frames(SECONDS)))
+    moments = hand_overs(_windows(files))
     between = [statistics.mean(pair) for pair in itertools.pairwise(moments)]
     steps = {"hand-overs": [], "between them": []}
     for seed in range(clips):
@@ -219,7 +226,9 @@ def _reach_ms(difference: np.ndarray, least: float) -> float:
     return float(np.flatnonzero(difference > least).max(initial=-1) + 1) / SAMPLE_RATE * 1000
 
 
-MEASURES = {"borders": borders, "level": level, "memory": memory, "films": films, "time": duration, "prompts": prompts, "cuts": cuts}
+MEASURES = {
+    "borders": borders, "level": level, "memory": memory, "films": films, "time": duration, "prompts": prompts, "cuts": cuts,
+}
 
 
 def main() -> None:

@@ -471,7 +471,9 @@ def test_gradients_are_clipped_and_their_norm_is_reported(tmp_path):
 
 
 def test_schedules():
-    shares = lambda **change: [loop.rate(step, replace(LOOP, **change)) for step in range(100)]
+    def shares(**change):
+        return [loop.rate(step, replace(LOOP, **change)) for step in range(100)]
+
     cosine = shares(steps=100, warmup_steps=10)
     assert cosine[:10] == pytest.approx([(i + 1) / 10 for i in range(10)]) and cosine[10] == 1
     assert cosine[55] == pytest.approx(0.55) and cosine[99] == pytest.approx(0.1, abs=1e-3)

@@ -272,7 +272,10 @@ def test_snake_is_differentiable_and_exact():
     x, snake = noise(2, 3, 5, dtype=torch.float64).requires_grad_(), Snake(3, dtype=torch.float64)
     snake.alpha.data = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64)[None, :, None]
     torch.testing.assert_close(snake(x), x + torch.sin(snake.alpha * x) ** 2 / (snake.alpha + 1e-9))
-    run = lambda x, alpha: torch.func.functional_call(snake, {"alpha": alpha}, x)
+
+    def run(x, alpha):
+        return torch.func.functional_call(snake, {"alpha": alpha}, x)
+
     assert torch.autograd.gradcheck(run, (x, snake.alpha))
 
 
