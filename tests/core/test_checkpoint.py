@@ -151,7 +151,8 @@ def misnamed_files(folder):
     torch.save(load_file(weights("mmdit")), folder / "zip.safetensors")
     torch.save(load_file(weights("mmdit")), folder / "old.sft", _use_new_zipfile_serialization=False)
     (folder / "renamed.pth").write_bytes(whole)
-    said = {"zip.safetensors": "Rename it to zip.pth", "old.sft": "Rename it to old.pth", "renamed.pth": "Rename it to renamed.safetensors"}
+    right = {"zip.safetensors": "zip.pth", "old.sft": "old.pth", "renamed.pth": "renamed.safetensors"}
+    said = {name: f"Rename it to {suffixed}" for name, suffixed in right.items()}
     for suffix in (".pth", ".safetensors"):
         (folder / f"pointer{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 10282344\n")
         (folder / f"page{suffix}").write_text("\n<!DOCTYPE html><html>404</html>")
@@ -171,7 +172,8 @@ def test_what_is_no_file_of_weights_is_named(tmp_path):
 def test_types_that_are_no_real_numbers_without_a_mark_are_refused(name, dtype):
     tensors, config = read_state_dict(weights(name))
     component = checkpoint.identify(tensors)
-    with pytest.raises(CheckpointError, match=f"Weights holds {str(dtype)[6:]} in `.+` and \\d+ more.*is read in fp32") as caught:
+    said = f"Weights holds {str(dtype)[6:]} in `.+` and \\d+ more.*is read in fp32"
+    with pytest.raises(CheckpointError, match=said) as caught:
         build(component, {key: value.to(dtype) for key, value in tensors.items()}, config, name="Weights")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 

@@ -184,7 +184,9 @@ def test_the_output_plays(models, video, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["banana", "cuda:99", "meta", ""])
-@pytest.mark.parametrize("words", [("generate", "--prompt", "rain", "--out", "x.wav"), ("prepare", "clips", "cache", "--models", "m")])
+@pytest.mark.parametrize("words", [
+    ("generate", "--prompt", "rain", "--out", "x.wav"), ("prepare", "clips", "cache", "--models", "m"),
+])
 def test_a_device_that_is_not_here_is_said(tmp_path, monkeypatch, capsys, words, device):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clips").mkdir()

@@ -516,7 +516,9 @@ def test_without_huggingface_hub_the_message_says_what_to_install(monkeypatch):
         download.Hub()
 
 
-@pytest.mark.parametrize("endpoint, whole", [("hf-mirror.com", "hf-mirror.com"), ("hf-mirror.com:80/x", "hf-mirror.com:80/x"), ("", "huggingface.co")])
+@pytest.mark.parametrize("endpoint, whole", [
+    ("hf-mirror.com", "hf-mirror.com"), ("hf-mirror.com:80/x", "hf-mirror.com:80/x"), ("", "huggingface.co"),
+])
 def test_an_endpoint_without_its_scheme_is_said(hub, monkeypatch, endpoint, whole):
     from huggingface_hub import constants
 
