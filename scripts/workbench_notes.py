@@ -6,9 +6,9 @@ _SCENES = "upload **foley_scenes_example.mp4** from this pack's folder *workflow
 LONG = f"""\
 Sound for videos of any length. To try it, {_SCENES}.
 
-A model knows clips of some seconds. *Foley Context Windows* shows it a longer one in windows that overlap, and fuses them at \
-every step, for any sampler: here ComfyUI's own. **With the released weights set 8 and 1.92**; the small model that this begins \
-with is best in windows of 3.96 s.
+A model knows clips of some seconds. *Foley Context Windows* shows it a longer one in windows that overlap, and fuses them \
+at every step, for any sampler: here ComfyUI's own. **With the released weights set 8 and 1.92**; the small model that this \
+begins with is best in windows of 3.96 s.
 
 *Foley Sampler* does the same by itself, without that node, in the windows that the weights want."""
 
