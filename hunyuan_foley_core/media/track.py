@@ -7,10 +7,10 @@ def placed(waveform: torch.Tensor, at: int, length: int, gain_db: float) -> torc
     """[channels, length]: the waveform from sample `at` on, cut or followed by silence."""
     waveform = waveform[:, max(-at, 0) :]
     at = max(at, 0)
-    kept = waveform[:, : max(length - at, 0)] * 10 ** (gain_db / 20)
+    kept = waveform[:, : max(length - at, 0)]
     track = torch.zeros(waveform.shape[0], length)
     track[:, at : at + kept.shape[1]] = kept
-    return track
+    return track.mul_(10 ** (gain_db / 20))
 
 
 def mixed(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
