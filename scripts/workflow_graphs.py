@@ -17,7 +17,7 @@ SMALL = {
     "clap": small_model.CLAP, "vae": small_model.VAE,
 }
 # Players of videos stand at the foot of their columns: they grow downwards with upright videos.
-NOTES, INPUTS, ENCODING, SOUND, RESULT = 360, 450, 410, 340, 420  # widths of the columns
+NOTES, INPUTS, ENCODING, SOUND, RESULT = 360, 490, 410, 340, 420  # widths of the columns
 
 
 @about(
