@@ -28,6 +28,7 @@ NOT_THE_PACK = (".*", "__pycache__", "output", "tests")
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")  # ComfyUI expects them, some only later
 START_SECONDS = 300.0  # a cold disk and a slow machine; a working one needs about ten
 LOG_LINES = 40
+FREEING_SECONDS = 1.0
 
 Graph = dict[str, dict[str, Any]]
 
@@ -230,8 +231,12 @@ class ComfyServer:
         self.post("/interrupt", {})
 
     def free(self) -> None:
-        """Asks ComfyUI to unload its models and forget its cached results; it does so between two prompts."""
+        """Lets ComfyUI unload its models and forget its cached results.
+
+        It does so when its worker next wakes up, and does not tell; a prompt that comes before that would still be cached.
+        """
         self.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(FREEING_SECONDS)
 
     def log_tail(self, lines: int = LOG_LINES) -> str:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""

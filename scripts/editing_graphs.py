@@ -42,7 +42,7 @@ def foley_vary(sheet: Sheet) -> Sheet:
 
 
 @about(
-    "A region anew, with the stock KSampler",
+    "A region anew with KSampler",
     "A mask over time lets ComfyUI's own KSampler make only a region of a sound anew.",
     "video to audio", "foley", "inpainting", "KSampler",
 )

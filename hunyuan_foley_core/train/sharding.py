@@ -37,6 +37,7 @@ def processes(device: str) -> Iterator[None]:
     dist.init_process_group(on_cpu if kind.type == "cpu" else f"{on_cpu},cuda:nccl")
     try:
         yield
+        dist.all_reduce(torch.zeros(1))  # none leaves while another still needs it
     finally:
         dist.destroy_process_group()
 
