@@ -1,3 +1,4 @@
+import os
 import sys
 
 if not __package__:  # started by its path: ComfyUI's portable Python for Windows does not look into the current folder
@@ -22,4 +23,9 @@ except ModuleNotFoundError as error:
 
     missing = f"The Python package {error.name} is not installed for {sys.executable}."
     sys.exit(str(MissingPackageError(missing, "It comes with ComfyUI.", "`python -m hunyuan_foley_core doctor` says more.")))
-sys.exit(main())
+status = main()
+if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of those that torchrun started
+    from .train.sharding import leave
+
+    leave(status)
+sys.exit(status)
