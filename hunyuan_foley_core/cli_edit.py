@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -110,22 +111,26 @@ class _Edit:
         """Length of the sound that is there."""
         return self.waveform.shape[-1] / self.sample_rate
 
+    @cached_property
+    def picture(self) -> float | None:
+        """Length of the video in seconds, for which all of it is read; None: not known, or there is none."""
+        return self.args.video and media.picture_length(self.args.video)
+
     def check_heard(self, end: float) -> None:
         """InputError where the new sound, up to `end` seconds, would be cut off with the picture that it is put to."""
         args, end = self.args, end + self.args.offset
         if args.video is None or not cli_media.ends_with_picture(args):
             return
-        picture = media.picture_length(args.video)
-        if picture is not None and picture < end - MOST_CUT:
+        if self.picture is not None and self.picture < end - MOST_CUT:
             raise InputError(
-                f"The new sound ends at {end:.2f} s, the picture of {args.video.name} at {picture:.2f} s.",
+                f"The new sound ends at {end:.2f} s, the picture of {args.video.name} at {self.picture:.2f} s.",
                 "A sound that is put to a picture is cut off where it ends.",
                 "Write a .wav or .flac without mixing instead, or give a longer --video.",
             )
 
     def _kept(self, cuts: Sequence[float]) -> list[float]:
         check_scenes(cuts, self.args.video)
-        return kept_cuts(cuts, media.picture_length(self.args.video)) if cuts else []
+        return kept_cuts(cuts, self.picture) if cuts else []
 
     @property
     def _latent_cuts(self) -> list[int]:
@@ -159,10 +164,9 @@ class _Edit:
     def _features(self, start: float, seconds: float):
         if self.args.video is None:
             return None
-        end = media.picture_length(self.args.video)
-        if end is not None and end < start + seconds - MOST_MISSING:
+        if self.picture is not None and self.picture < start + seconds - MOST_MISSING:
             self.report.warnings.append(
-                f"The picture ends at {end:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new "
+                f"The picture ends at {self.picture:.2f} s, before the {start + seconds:.2f} s that are needed of it: the new "
                 "part was made from the prompt alone."
             )
             return None

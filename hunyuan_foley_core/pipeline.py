@@ -205,7 +205,9 @@ class Loader:
 def _video_features(
     loader: Loader, settings: Settings, video: str | Path, progress: Progress | None, report: media.DecodeReport | None
 ) -> VideoFeatures:
-    limit, length = settings.seconds, media.picture_length(video)
+    limit, length = settings.seconds, media.probe(video).duration
+    if settings.cuts or length is None:  # only then is it worth reading all of the file
+        length = media.picture_length(video)
     total = min((seconds for seconds in (limit, length) if seconds is not None), default=math.inf)
     siglip2, synchformer = loader.video_encoders()
     advance = _stage(progress, "watching the video")

@@ -88,7 +88,7 @@ def check_waveform(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
     if int(sample_rate) != sample_rate or sample_rate <= 0:
         raise InputError(f"The sample rate is {sample_rate}.", "It must be a positive whole number.", "Use 48000.")
     waveform = waveform.detach().to("cpu", torch.float32)
-    # Of the two, as they show it too and take no copy of what may be an hour.
+    # The extremes show it without a copy of what may be an hour.
     if waveform.numel() and not all(math.isfinite(extreme) for extreme in waveform.aminmax()):
         raise InputError(
             "The sound holds values that are not numbers (NaN or infinite).",
