@@ -107,7 +107,7 @@ class MultimodalBlock(nn.Module):
 
         Args:
             audio: [B, L, D]; visual: [B, V, D]; text: keys and values [B, H, T, K].
-            activated: silu(time), [B, 1, D] or, where all samples are at one time, [1, 1, D].
+            activated: silu(time) [B, 1, D].
             visual_is_read: whether anything reads the visual stream that is given back; if not it may come as it was.
         """
         # While the compiler traces it counts as read: the last block would be a compilation of its own.

@@ -188,7 +188,7 @@ class FoleyTransformer(nn.Module):
                 host can skip or replace blocks. A multimodal block's last input says whether its visual stream is read.
         """
         tables = prepared.rotations
-        time = self.time_in(timestep[:1] if prepared.sync_samples is None else timestep, latents.dtype)
+        time = self.time_in(timestep, latents.dtype)
         audio = self.audio_embedder(latents) + prepared.sync
         visual = prepared.visual
 
@@ -199,7 +199,7 @@ class FoleyTransformer(nn.Module):
                 "double_block", index, block, audio, visual, activated, text, tables, attention, visual_is_read
             )
 
-        token_time = time if prepared.sync_samples is None else time[prepared.sync_samples]
+        token_time = time[:1] if prepared.sync_samples is None else time[prepared.sync_samples]
         activated = F.silu(prepared.sync_tokens + token_time)
         for index, block in enumerate(self.single_blocks):
             audio = call_block(
