@@ -94,14 +94,18 @@ def _batched(name: str, features: Tensor, batch: int, like: Tensor) -> Tensor:
     return features.to(like).expand(batch, -1, -1)
 
 
-def _alive(texts: Texts | None, window: Window) -> tuple[list[Tensor], list[Tensor] | None]:
-    """Features of the prompts alive in a window and their weights at its frames; None: one that counts alone."""
+Alive = tuple[list[Tensor], list[Tensor] | None]  # features of prompts, and their weights; None: one that counts alone
+
+
+def _alive(texts: Texts | None, window: Window) -> Alive:
+    """The prompts alive in a window, with weights at its frames, beside those of the window."""
     if texts is None:
         return [], None
     if isinstance(texts, Tensor):
         return [texts], None
     alive = [text for text in texts if text.is_alive(window)]
-    return [text.features for text in alive], [text.weights[window.frames] for text in alive]
+    weights = [text.weights[window.frames].to(window.weights.device) for text in alive]
+    return [text.features for text in alive], weights
 
 
 def _mixed(velocities: Sequence[Tensor], weights: Sequence[Tensor] | None) -> Tensor:
@@ -125,8 +129,11 @@ class ClipVelocity:
         self, transformer: FoleyTransformer, like: Tensor, texts: Texts, negative_texts: Texts | None,
         visual: Tensor | None, sync: Tensor | None, windows: Sequence[Window], guidance_scale: float,
     ):
-        self.transformer, self.like, self.windows, self.guidance_scale = transformer, like, windows, guidance_scale
-        self.texts, self.negative_texts, self.visual, self.sync = texts, negative_texts, visual, sync
+        self.transformer, self.like, self.guidance_scale = transformer, like, guidance_scale
+        self.visual, self.sync = visual, sync
+        self.windows = [window.to(like.device) for window in windows]
+        self._texts = [_alive(texts, window) for window in self.windows]
+        self._negatives = [_alive(negative_texts, window) for window in self.windows]
         self._kept: dict[int, tuple[PreparedConditions, PreparedConditions]] = {}
 
     def __call__(self, latents: Tensor, timestep: Tensor, is_guided: bool) -> Tensor:
@@ -138,9 +145,8 @@ class ClipVelocity:
         ))
 
     def _of_window(self, number: int, latents: Tensor, timestep: Tensor, is_guided: bool) -> Tensor:
-        window = self.windows[number]
-        texts, weights = _alive(self.texts, window)
-        negatives, negative_weights = _alive(self.negative_texts if is_guided else None, window)
+        texts, weights = self._texts[number]
+        negatives, negative_weights = self._negatives[number] if is_guided else ([], None)
         both, conditional = self._conditions(number)
         copies = len(texts) + len(negatives)
         velocities = self.transformer.denoise(
@@ -161,8 +167,7 @@ class ClipVelocity:
         if visual is not None and (len(self.windows) > 1 or not takes_whole(sync.shape[1], frames)):
             visual, sync = window_features(visual, sync, window)
         prepared = prepare_generation(
-            self.transformer, self.like[..., window.frames], _alive(self.texts, window)[0],
-            _alive(self.negative_texts, window)[0], visual, sync,
+            self.transformer, self.like[..., window.frames], self._texts[number][0], self._negatives[number][0], visual, sync,
         )
         if len(self.windows) <= KEPT_WINDOWS:
             self._kept[number] = prepared

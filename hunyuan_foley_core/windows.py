@@ -94,6 +94,10 @@ class Window:
     sync: int
     weights: Tensor
 
+    def to(self, device: torch.device | str) -> "Window":
+        """The window with its weights on the device, so that no step brings them there."""
+        return replace(self, weights=self.weights.to(device))
+
     @property
     def frames(self) -> slice:
         return slice(self.start, self.stop)

@@ -1,6 +1,5 @@
 """The Foley transformer as a model of ComfyUI: latent format, configuration, BaseModel, diffusion model."""
 
-import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -14,6 +13,7 @@ from ..hunyuan_foley_core.errors import InputError, WrongConnectionError
 from ..hunyuan_foley_core.model import FoleyTransformer, different_samples
 from ..hunyuan_foley_core.timing import ClipTiming
 from .block_caller import BlockCaller, free, is_compiled, kept_out
+from .kept_conditions import KeptCond
 from .prepared_cache import CACHE_KEY
 from .scaled_fp8 import loads_onto_meta
 
@@ -85,6 +85,12 @@ def _attention(transformer_options):
     return attention
 
 
+def _is_one_time(t, transformer_options) -> bool:
+    """Whether all samples of a step are at one noise level; to look at the levels makes the program wait for a GPU."""
+    levels = transformer_options.get("sigmas")  # of the sounds, before they are repeated for guidance
+    return len(t) == 1 or (levels is not None and len(levels) == 1) or bool((t == t[0]).all())
+
+
 class FoleyModel(comfy.model_base.BaseModel):
     """Rectified flow over audio latents, conditioned on text, visual and sync features.
 
@@ -124,23 +130,23 @@ class FoleyModel(comfy.model_base.BaseModel):
         if sync is None:
             sync = self.diffusion_model.empty_sync(sync_tokens)
         self._check_widths(text, visual, sync, kwargs.get(SOURCES_KEY) or {})
-        # CONDRegular even for the text: CONDCrossAttn repeats tokens to a common length, but here they have positions.
+        # Not CONDCrossAttn for the text, which repeats tokens to a common length: here they have positions.
         # On one device, because entries on different ones are not merged into one batch.
         tensors = {"c_crossattn": text, "visual": visual, "sync": sync}
-        return {name: comfy.conds.CONDRegular(tensor.to(kwargs["device"])) for name, tensor in tensors.items()}
+        return {name: KeptCond(tensor.to(kwargs["device"])) for name, tensor in tensors.items()}
 
     def _apply_model(
         self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={},
         visual=None, sync=None, **kwargs,
     ):
         """Looks up or computes what no step changes, outside of what TorchCompileModel compiles."""
+        cache, given, frames = transformer_options.get(CACHE_KEY), (c_crossattn, visual, sync), x.shape[-1]
         dtype = self.manual_cast_dtype or self.get_dtype()
-        c_crossattn, visual, sync = (tensor.to(x.device, dtype) for tensor in (c_crossattn, visual, sync))
-        cache, features, frames = transformer_options.get(CACHE_KEY), (c_crossattn, visual, sync), x.shape[-1]
+        c_crossattn, visual, sync = features = tuple(tensor.to(x.device, dtype) for tensor in given)
         # Not among the options, where TorchCompileModel of newer versions does not look for changed shapes.
         prepared = None
-        if cache is not None and self._weights_are_constant() and bool((t == t[0]).all()):
-            prepared = cache.get(features, frames, lambda: self._prepare(features, frames))
+        if cache is not None and self._weights_are_constant() and _is_one_time(t, transformer_options):
+            prepared = cache.get(given, frames, lambda: self._prepare(features, frames))
         return super()._apply_model(
             x, t, c_concat, c_crossattn, control, transformer_options,
             visual=visual, sync=sync, prepared=prepared, compiled=is_compiled(self.diffusion_model), **kwargs,

@@ -1,5 +1,6 @@
 """Long sound through ComfyUI's samplers: the core's windows as a context handler, with the core's weights."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import comfy.context_windows
@@ -12,7 +13,7 @@ from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
 from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, takes_whole, window_features
 from .comfy_model import LENGTHS_KEY
 from .conditioning import MASK_KEY, cuts_of, fit_masks
-from .prepared_cache import CACHE_KEY
+from .prepared_cache import CACHE_KEY, PreparedCache
 from .sockets import CATEGORY, require_foley_model
 
 HANDLER_KEY = "context_handler"  # where ComfyUI's samplers look for one among the options of a model
@@ -70,7 +71,9 @@ def windows_of_weights(model) -> WindowSettings:
     return model.model.diffusion_model.windows
 
 
-_plan = lru_cache(maxsize=4)(plan_windows)
+@lru_cache(maxsize=4)
+def _plan(frames: int, settings: WindowSettings, cuts: tuple[int, ...], device: torch.device | str) -> tuple[Window, ...]:
+    return tuple(window.to(device) for window in plan_windows(frames, settings, cuts))
 
 
 class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
@@ -79,26 +82,34 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
     def __init__(self, settings: WindowSettings):
         self.settings = settings
 
-    def windows(self, conds, frames: int) -> tuple[Window, ...]:
-        return _plan(frames, self.settings, cuts_of(entry for cond in conds for entry in cond or ()))
+    def windows(self, conds, frames: int, device: torch.device | str = "cpu") -> tuple[Window, ...]:
+        return _plan(frames, self.settings, cuts_of(entry for cond in conds for entry in cond or ()), device)
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         frames, entries = x_in.shape[-1], [entry for cond in conds for entry in cond or ()]
         return len(self.windows(conds, frames)) > 1 or not _takes_whole(entries, frames)
 
-    def get_resized_cond(self, cond_in, x_in, window: Window, device=None):
+    def get_resized_cond(self, cond_in, x_in, window: Window, device=None, cache: PreparedCache | None = None):
+        """The entries as they hold in the window: those alive in it, or else all. `cache` keeps them for later steps."""
         if cond_in is None:
             return None
-        alive = [entry for entry in cond_in if _is_alive(entry, window)]
-        return [_entry_in(entry, window) for entry in alive or cond_in]
+
+        def once(function: Callable, entry: dict):
+            if cache is None:
+                return function(entry, window)
+            return cache.part(entry, (function, window.start, window.stop), lambda: function(entry, window))
+
+        alive = [entry for entry in cond_in if once(_is_alive, entry)]
+        return [once(_entry_in, entry) for entry in alive or cond_in]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-        windows = self.windows(conds, x_in.shape[-1])
+        windows = self.windows(conds, x_in.shape[-1], x_in.device)
         options = _options(model_options, len(windows))
+        cache = options.get("transformer_options", {}).get(CACHE_KEY)
 
         def predict(window: Window) -> torch.Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            parts = [self.get_resized_cond(cond, x_in, window) for cond in conds]
+            parts = [self.get_resized_cond(cond, x_in, window, cache=cache) for cond in conds]
             return torch.stack(calc_cond_batch(model, parts, x_in[..., window.frames], timestep, options))
 
         return list(fuse(windows, map(predict, windows)).unbind())

@@ -4,6 +4,7 @@ The loader hangs `with_prepared_cache` around every sampling run of a Foley mode
 run's `transformer_options`, from where `FoleyModel` takes it, and takes it away at the end.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -20,27 +21,39 @@ Conditions = tuple[torch.Tensor, ...]
 
 
 class PreparedCache:
-    """The results of the last few different inputs, found by content.
+    """The results of the last few different inputs, found by the tensors themselves, or else by their content.
 
-    By content and not by ComfyUI's condition ids, because context windows, batching and region masks hand different
-    pieces of the same condition to the model.
+    Not by ComfyUI's condition ids, because context windows, batching and region masks hand different pieces of the same
+    condition to the model.
     """
 
     def __init__(self):
         self._entries: tuple[tuple[Conditions, int, Any], ...] = ()
+        self._parts: dict[tuple[int, Any], tuple[dict, Any]] = {}
 
     def get(self, conditions: Conditions, latent_frames: int, prepare: Callable[[], Any]) -> Any:
         """What `prepare()` gave for equal conditions and length, newest first."""
         # Replaced as a whole and never changed, because ComfyUI may sample on several GPUs, each in a thread.
         entries = self._entries
-        entry = next((e for e in entries if e[1] == latent_frames and all(map(_same, e[0], conditions))), None)
+        entry = _find(entries, conditions, latent_frames, operator.is_) or _find(entries, conditions, latent_frames, _equal)
         if entry is None:
             entry = (conditions, latent_frames, prepare())
         self._entries = (entry, *(other for other in entries if other is not entry))[:MAX_ENTRIES]
         return entry[2]
 
+    def part(self, whole: dict, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make()` gave for this very entry of a condition and this key."""
+        place = (id(whole), key)
+        if place not in self._parts:
+            self._parts[place] = (whole, make())  # with the whole, whose id stays its own
+        return self._parts[place][1]
 
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+
+def _find(entries: tuple, conditions: Conditions, latent_frames: int, alike: Callable[[Any, Any], bool]) -> tuple | None:
+    return next((e for e in entries if e[1] == latent_frames and all(map(alike, e[0], conditions))), None)
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.device == b.device and a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
 
 

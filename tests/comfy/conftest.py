@@ -122,7 +122,7 @@ def nodes(comfy):
     return SimpleNamespace(
         model=load("nodes.comfy_model"), loading=load("nodes.load_model"), cache=load("nodes.prepared_cache"),
         memory=load("nodes.memory_needed"), guidance=load("nodes.guidance"), sampler=load("nodes.sampler"),
-        vae=load("nodes.comfy_vae"), encoders=load("nodes.comfy_encoders"), folders=load("nodes.folders"),
+        context=load("nodes.context_windows"), vae=load("nodes.comfy_vae"), encoders=load("nodes.comfy_encoders"), folders=load("nodes.folders"),
         errors=load("hunyuan_foley_core.errors"), sampling=load("hunyuan_foley_core.sampling"),
         checkpoint=load("hunyuan_foley_core.checkpoint"), small=load("hunyuan_foley_core.small_model"),
         convert=load("hunyuan_foley_core.convert"), lora=load("hunyuan_foley_core.lora"),
