@@ -63,7 +63,14 @@ def pretend_device() -> Iterator[Counter]:
 def register() -> None:
     """Tells torch the name, for the rest of the process."""
     if backend_registration._privateuse1_backend_name != NAME:
-        backend_registration._setup_privateuseone_for_python_backend(NAME)
+        backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend())
+
+
+class _Backend(backend_registration._DummyBackendModule):
+    """What torch asks for where autocast is off, too."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return []
 
 
 class _Operations(TorchDispatchMode):

@@ -1,5 +1,6 @@
 """ComfyUI that takes the pretended device for its GPU: in this process, or as a node pack in a server."""
 
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import torch
 from tests.pretend_device import NAME, pretend_device, register
 
 EVERYTHING = 64 * 1024**3
+CROSSED = "Tensors that went to the pretended device:"
 PACK = """\
 import importlib.util, sys
 for name, path in {modules!r}.items():
@@ -51,7 +53,8 @@ def serve() -> None:
     execute = execution.PromptExecutor.execute
 
     def on_the_device(*args, **kwargs):
-        with pretend_device():
-            return execute(*args, **kwargs)
+        with pretend_device() as crossed:
+            execute(*args, **kwargs)
+        logging.info("%s %d", CROSSED, crossed["to device"])
 
     execution.PromptExecutor.execute = on_the_device

@@ -132,6 +132,11 @@ def test_encoders_and_vae_give_what_they_give_on_the_cpu(crossed, nodes, base, c
         assert type(ours) is torch.Tensor and relative_error(ours, theirs) <= 1e-5
 
 
+def crossed_in(log: str) -> list[int]:
+    """How many tensors went to the device in each run."""
+    return [int(line.split()[-1]) for line in log.splitlines() if pretend_gpu.CROSSED in line]
+
+
 @pytest.fixture(scope="module")
 def gpu_server(comfyui, tmp_path_factory):
     """A server whose GPU is the pretended device."""
@@ -142,6 +147,8 @@ def gpu_server(comfyui, tmp_path_factory):
     pretend_gpu.install(base)
     with ComfyServer(comfyui, base, threads=1) as server:
         yield server
+    counts = crossed_in(server.log.read_text(encoding="utf-8"))
+    assert counts and min(counts) > 5
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from hunyuan_foley_core.train.flow import (
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.repa import Projector
 from hunyuan_foley_core.train.shards import Record, ShardWriter, create_cache
+from tests.core import pretended_run
 
 CHANNELS, WIDTH, FRAMES, TEACHER = 4, 16, 50, 6
 SIZES = TransformerConfig(
@@ -202,19 +203,27 @@ def losses(folder):
     return [line["transformer.loss"] for line in read(folder / "metrics.jsonl") if "transformer.loss" in line]
 
 
+def kill(done, of, figures):
+    if done == 4:  # one update past the last checkpoint, which an interrupt then writes
+        raise KeyboardInterrupt
+
+
 def test_the_command_trains_what_inference_loads_and_goes_on_where_it_was_killed(cache, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     last = command.run("tiny", words(cache, whole))
     assert checkpoint.load_transformer(last / "weights.safetensors").config == SIZES
 
-    def kill(done, of, figures):
-        if done == 4:  # one update past the last checkpoint, which an interrupt then writes
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         command.run("tiny", words(cache, cut), kill)
     command.run("tiny", words(cache, cut))
     assert losses(cut) == pytest.approx(losses(whole), abs=1e-6) and len(losses(whole)) == 6
+
+
+def test_another_device_learns_the_same(cache, tmp_path):
+    here, there = (words(cache, tmp_path / name, "precision=fp32") for name in ("here", "there"))
+    command.run("tiny", here)
+    pretended_run.train("tiny", there)
+    assert losses(tmp_path / "there") == pytest.approx(losses(tmp_path / "here"), rel=1e-3)
 
 
 @pytest.mark.parametrize("change, message", [

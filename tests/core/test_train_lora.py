@@ -18,6 +18,7 @@ from hunyuan_foley_core.train.errors import TrainingError
 from hunyuan_foley_core.train.log import read
 from hunyuan_foley_core.train.lora_task import LoRARunConfig, load_base
 from hunyuan_foley_core.train.shards import Record, ShardWriter, create_cache, open_cache, open_shard
+from tests.core import pretended_run
 
 WIDTH, FRAMES = 128, 50
 
@@ -50,14 +51,18 @@ def base(tmp_path_factory):
     return path
 
 
-def run(cache, base, out, *more, callback=None):
-    """Trains as the command line does, with small settings; returns the last checkpoint's folder."""
-    return command.run("lora_xxl", [
+def words(cache, base, out, *more):
+    return [
         "device=cpu", f"start={base}", f"out={out}", f"data.cache={cache}", "data.batch=2", "data.held_out=1",
         "preview.vae=", "precision=fp32", "lora.rank=4", "lora.alpha=4.0", "loop.steps=4", "loop.accumulate=1",
         "loop.warmup_steps=1", "loop.log_every=1", "loop.validate_every=2", "loop.validation_batches=1",
         "loop.save_every=2", "lora.save_as=fp32", *more,
-    ], callback)
+    ]
+
+
+def run(cache, base, out, *more, callback=None):
+    """Trains as the command line does, with small settings; returns the last checkpoint's folder."""
+    return command.run("lora_xxl", words(cache, base, out, *more), callback)
 
 
 def test_the_shipped_configuration_is_whole():
@@ -95,6 +100,13 @@ def test_it_learns_its_clips(cache, base, tmp_path):
     run(cache, base, tmp_path, "loop.steps=20", "optimiser.learning_rate=5e-3", "loop.save_every=20", "data.held_out=0")
     recorded = losses(tmp_path)
     assert sum(recorded[-5:]) < 0.95 * sum(recorded[:5])
+
+
+@pytest.mark.parametrize("storage", ["as in the file", "fp8_e4m3fn"])
+def test_another_device_learns_the_same(cache, base, tmp_path, storage):
+    run(cache, base, tmp_path / "here", f"storage={storage}")
+    pretended_run.train("lora_xxl", words(cache, base, tmp_path / "there", f"storage={storage}"))
+    assert losses(tmp_path / "there") == pytest.approx(losses(tmp_path / "here"), rel=1e-4)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(trained, cache, base, tmp_path):
