@@ -2,6 +2,7 @@
 
     python scripts/bench.py                    everything, at the released sizes (some ten minutes on two cores)
     python scripts/bench.py step               one transformer step against a plain implementation and against its floor
+    python scripts/bench.py convolutions       those of a block, in torch's way and as matrix products
     python scripts/bench.py encode decode      peak memory of encoding a 15 s clip, and of decoding 15, 30 and 60 s
     python scripts/bench.py generate --comfyui PATH    whole sampling loops in ComfyUI, in a Python with its packages
     python scripts/bench.py generate --list            the configurations it has
@@ -26,7 +27,7 @@ from console import say, step
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-PARTS = ("step", "encode", "decode", "generate")
+PARTS = ("step", "convolutions", "encode", "decode", "generate")
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> dict:
     """The results of the chosen parts by name, and what they ran on."""
     import torch
 
-    from benchmarks import memory
+    from benchmarks import convolutions, memory
     from benchmarks import step as transformer_step
     from benchmarks.sizes import BY_NAME
 
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> dict:
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     measures = {
         "step": lambda tell: transformer_step.measure(sizes, device, arguments.rounds, arguments.clock, tell),
+        "convolutions": lambda tell: convolutions.measure(sizes, device, arguments.rounds, arguments.clock, tell),
         "encode": lambda tell: memory.measure_encoding(sizes, threads, tell),
         "decode": lambda tell: memory.measure_decoding(sizes, threads, tell),
         "generate": lambda tell: _generate(arguments, device, tell),
@@ -112,8 +114,13 @@ def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]
 
 def table(results: dict) -> list[str]:
     """The results for reading, one line each."""
+    from benchmarks import convolutions
+
     lines = _machine_lines(results["machine"], results["size"])
-    parts = {"step": _step_lines, "encode": _encode_lines, "decode": _decode_lines, "generate": _generate_lines}
+    parts = {
+        "step": _step_lines, "convolutions": convolutions.lines, "encode": _encode_lines, "decode": _decode_lines,
+        "generate": _generate_lines,
+    }
     for part, describe in parts.items():
         if part in results:
             lines += ["", *describe(results[part])]

@@ -5,6 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import TransformerConfig
+from .frame_conv import frame_conv
 from .layers import MLP, Attention, ConvMLP, Modulation, gated, modulate
 from .rope import Rotation, Rotations, rotate
 
@@ -157,7 +158,7 @@ class UnimodalBlock(nn.Module):
         self.linear_qkv = ops.Linear(dim, 3 * dim, **factory)
         self.q_norm = ops.RMSNorm(config.head_dim, eps=UNIMODAL_QK_EPS, **factory)
         self.k_norm = ops.RMSNorm(config.head_dim, eps=UNIMODAL_QK_EPS, **factory)
-        self.linear1 = ops.Conv1d(dim, dim, kernel_size=3, padding=1, **factory)
+        self.linear1 = frame_conv(ops.Conv1d)(dim, dim, kernel_size=3, padding=1, **factory)
         self.norm2 = ops.LayerNorm(dim, eps=1e-5, elementwise_affine=False, **factory)
         self.linear2 = ConvMLP(dim, config.conv_mlp_hidden, 3, ops, **factory)
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .frame_conv import frame_conv, is_product
+
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # three [B, H, N, head_dim] -> [B, H, N, head_dim]
 
 
@@ -68,12 +70,14 @@ class ConvMLP(nn.Module):
     def __init__(self, dim: int, hidden: int, kernel_size: int, ops, **factory):
         super().__init__()
         conv = dict(kernel_size=kernel_size, padding=kernel_size // 2, bias=False, **factory)
-        self.w1 = ops.Conv1d(dim, hidden, **conv)
-        self.w2 = ops.Conv1d(hidden, dim, **conv)
-        self.w3 = ops.Conv1d(dim, hidden, **conv)
+        self.w1 = frame_conv(ops.Conv1d)(dim, hidden, **conv)
+        self.w2 = frame_conv(ops.Conv1d)(hidden, dim, **conv)
+        self.w3 = frame_conv(ops.Conv1d)(dim, hidden, **conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.transpose(1, 2).contiguous()  # once for both convolutions
+        x = x.transpose(1, 2)
+        if not is_product(x):
+            x = x.contiguous()  # once for both convolutions
         return self.w2(F.silu(self.w1(x)) * self.w3(x)).transpose(1, 2)
 
 

@@ -71,7 +71,7 @@ def test_the_sound_is_that_of_the_cpu(crossed, free, comfy, run, nodes, exact_pa
         free.bytes = comfy.model_management.minimum_inference_memory() + share * patcher.model_size()
     made = run(patcher)
     assert places(patcher) == found
-    assert type(made) is torch.Tensor and relative_error(made, wanted) <= (1e-5 if with_lora else 0)
+    assert type(made) is torch.Tensor and relative_error(made, wanted) <= 1e-5
 
 
 def crossings(crossed, work, *args, **kwargs):

@@ -4,6 +4,7 @@
 """
 
 import gc
+import importlib
 import os
 from dataclasses import asdict, replace
 from itertools import accumulate
@@ -56,8 +57,16 @@ def peak_of(step) -> int:
     return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
 
 
+def compute_as_on_a_gpu(monkeypatch):
+    """Convolutions as matrix products."""
+    for name in ("frame_conv", "layers"):
+        module = importlib.import_module(f"foley_pack.hunyuan_foley_core.model.{name}")
+        monkeypatch.setattr(module, "is_product", lambda x: True)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("dtype, batch", [(torch.bfloat16, 2), (torch.bfloat16, 8), (torch.float32, 2)])
-def test_the_estimate_that_comfyui_plans_with_covers_a_step(comfy, nodes, monkeypatch, dtype, batch):
+def test_the_estimate_that_comfyui_plans_with_covers_a_step(comfy, nodes, monkeypatch, dtype, batch, on_gpu):
     """One block of each kind at the released width: activations do not add up over blocks. Convolutions' workspaces are
     no tensors; the estimate has room for them."""
     from benchmarks.sizes import XXL
@@ -74,10 +83,14 @@ def test_the_estimate_that_comfyui_plans_with_covers_a_step(comfy, nodes, monkey
     latents, times = torch.randn(batch, sizes.latent_channels, 400).to(dtype), torch.full((batch,), 500.0)
     # As on a GPU: without attention that needs no memory of its own ComfyUI reckons with much more.
     monkeypatch.setattr(comfy.model_management, "xformers_enabled", lambda: True)
+    if on_gpu:
+        compute_as_on_a_gpu(monkeypatch)
     with torch.inference_mode():
         prepared = model.diffusion_model.prepare(*features, 400).of_samples(list(range(batch)))
         peak = peak_of(lambda: model.diffusion_model.denoise(latents, times, prepared))
-    assert 1.1 <= model.memory_required([batch, sizes.latent_channels, 400]) / peak <= 2
+    estimate_over_peak = model.memory_required([batch, sizes.latent_channels, 400]) / peak
+    # How much a convolution of the CPU wants beside its result hangs on the machine.
+    assert 1.1 <= estimate_over_peak and (not on_gpu or estimate_over_peak <= 2)
 
 
 def test_encoders_make_room_for_sampling(comfy, nodes, base):

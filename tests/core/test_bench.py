@@ -34,8 +34,9 @@ def test_every_part_runs_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["step"]["minimum"]["ours_over_floor"] > 0 and found["step"]["difference"] < 1e-5
+    assert [row["product_over_convolution"] > 0 for row in found["convolutions"]["rows"]] == [True] * 3
     assert found["encode"]["peak_mb"] > 0 and found["decode"]["longest_over_shortest"] == 1
-    for line in ("ours / straightforward ", "ours / floor", "Encode Video: 1 s of 160x96", "DAC decode"):
+    for line in ("ours / straightforward ", "ours / floor", "Convolutions of 2 x", "Encode Video: 1 s of 160x96", "DAC decode"):
         assert line in done.stdout
 
 
