@@ -12,7 +12,7 @@ from ..hunyuan_foley_core.config import TransformerConfig
 from ..hunyuan_foley_core.errors import InputError, WrongConnectionError
 from ..hunyuan_foley_core.model import FoleyTransformer, different_samples
 from ..hunyuan_foley_core.timing import ClipTiming
-from .block_caller import BlockCaller, free, is_compiled, kept_out
+from .block_caller import BlockCaller, compiler_of, kept_out
 from .kept_conditions import KeptCond
 from .prepared_cache import CACHE_KEY
 from .scaled_fp8 import loads_onto_meta
@@ -54,26 +54,18 @@ class FoleyDiffusionModel(FoleyTransformer):
         # EasyCache looks for transformer_options in the last place.
         return executor.execute(x, timestep, context, visual, sync, control, transformer_options, **kwargs)
 
-    @kept_out
     def _forward(
         self, x, timestep, context=None, visual=None, sync=None, control=None, transformer_options={}, prepared=None,
-        compiled=False, **kwargs,
+        compiler=None, **kwargs,
     ):
-        if compiled:
-            free(x, {0, 2})
-            free(timestep, {0})
         if prepared is None:
             prepared = self.prepare(context, visual, sync, x.shape[-1])
         return self.denoise(
             x, timestep, prepared,
-            attention=_attention(transformer_options), call_block=BlockCaller(transformer_options, compiled),
+            attention=_attention(transformer_options), call_block=BlockCaller(transformer_options, compiler),
         )
 
-    # The core's, but not to be compiled in one piece.
-    denoise = kept_out(FoleyTransformer.denoise)
 
-
-@kept_out
 def _attention(transformer_options):
     """ComfyUI's attention of choice, open to the overrides that nodes put into `transformer_options`."""
 
@@ -149,7 +141,7 @@ class FoleyModel(comfy.model_base.BaseModel):
             prepared = cache.get(given, frames, lambda: self._prepare(features, frames))
         return super()._apply_model(
             x, t, c_concat, c_crossattn, control, transformer_options,
-            visual=visual, sync=sync, prepared=prepared, compiled=is_compiled(self.diffusion_model), **kwargs,
+            visual=visual, sync=sync, prepared=prepared, compiler=compiler_of(self.diffusion_model), **kwargs,
         )
 
     def _prepare(self, features, frames):
