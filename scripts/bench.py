@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,8 +47,6 @@ def main() -> None:
     say("")
     for line in table(results):
         say(line)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -78,21 +77,34 @@ def run(arguments: argparse.Namespace) -> dict:
     sizes, threads = BY_NAME[arguments.size], arguments.threads
     torch.set_num_threads(threads)
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    results = {"machine": machine.describe(device, threads), "size": arguments.size}
+
+    def keep(found: dict) -> None:
+        _keep(arguments, {**results, "generate": found})
+
     measures = {
         "step": lambda tell: transformer_step.measure(sizes, device, arguments.rounds, arguments.clock, tell),
         "convolutions": lambda tell: convolutions.measure(sizes, device, arguments.rounds, arguments.clock, tell),
         "encode": lambda tell: memory.measure_encoding(sizes, threads, tell),
         "decode": lambda tell: memory.measure_decoding(sizes, threads, tell),
-        "generate": lambda tell: _generate(arguments, device, tell),
+        "generate": lambda tell: _generate(arguments, device, tell, keep),
     }
-    results = {"machine": machine.describe(device, threads), "size": arguments.size}
     for part in arguments.parts or [part for part in PARTS if part != "generate" or arguments.comfyui]:
         with step(f"Measuring {part}") as current:
             results[part] = measures[part](current.update)
+        _keep(arguments, results)
     return results
 
 
-def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]) -> dict:
+def _keep(arguments: argparse.Namespace, results: dict) -> None:
+    """Writes what there is, so that a machine that is taken away leaves it."""
+    if arguments.json:
+        unfinished = arguments.json.with_name(arguments.json.name + ".unfinished")
+        unfinished.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(arguments.json)
+
+
+def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None], keep: Callable[[dict], None]) -> dict:
     from benchmarks import generate, sizes
 
     on_cpu = device.type == "cpu"
@@ -108,8 +120,9 @@ def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]
             comfyui=arguments.comfyui.resolve(), folder=folder, config=config, device=device,
             threads=arguments.threads, steps=arguments.steps or (3 if on_cpu else 50),
             rounds=min(arguments.rounds, 2), clock=arguments.clock,
+            until=None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes,
         )
-        return generate.measure(setting, chosen, tell)
+        return generate.measure(setting, chosen, tell, keep)
 
 
 def table(results: dict) -> list[str]:
@@ -213,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", choices=("xxl", "xl", "few"), help="at the released sizes: xxl (on a GPU), xl, few blocks (on a CPU)"
     )
     generate.add_argument("--steps", type=int, help="of sampling (50; on a CPU 3)")
+    generate.add_argument("--minutes", type=float, help="begin no configuration after so many; --json keeps what there is")
     generate.add_argument(
         "--weights", type=Path, metavar="FOLDER", help="keep the files with random weights there, for the next time"
     )

@@ -43,7 +43,7 @@ ALL = tuple(Configuration(*values) for values in product(PRECISIONS, CAPS, SECON
 
 
 def choose(patterns: tuple[str, ...]) -> list[Configuration]:
-    """The configurations whose names match one of the patterns (`*` stands for anything), in their own order.
+    """The configurations whose names match one of the patterns (`*` stands for anything), in the order of these.
 
     Raises:
         ValueError: a pattern that matches none.
@@ -51,4 +51,4 @@ def choose(patterns: tuple[str, ...]) -> list[Configuration]:
     unknown = [pattern for pattern in patterns if not any(fnmatchcase(one.name, pattern) for one in ALL)]
     if unknown:
         raise ValueError(f"no configuration is called {', '.join(unknown)}; `--list` shows all")
-    return [one for one in ALL if any(fnmatchcase(one.name, pattern) for pattern in patterns)]
+    return list(dict.fromkeys(one for pattern in patterns for one in ALL if fnmatchcase(one.name, pattern)))

@@ -1,5 +1,6 @@
 """Whole sampling loops through ComfyUI, in many ways, against the straightforward one and the machine's peak."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Setting:
         steps: of sampling.
         rounds: how often each configuration is measured; the fastest counts.
         clock: a key of `step.CLOCKS`.
+        until: of `time.monotonic`, when no configuration is begun any more; None: all are measured.
     """
 
     comfyui: Path
@@ -44,32 +46,37 @@ class Setting:
     steps: int
     rounds: int
     clock: str
+    until: float | None = None
 
 
-def measure(setting: Setting, configurations: list[Configuration], progress: Callable[[str], None]) -> dict:
+def measure(
+    setting: Setting, configurations: list[Configuration], progress: Callable[[str], None],
+    keep: Callable[[dict], None] = lambda found: None,
+) -> dict:
     """A row for each configuration, ready for JSON; one that fails has an `error` and no figures.
 
     `difference` is that of the latents from the first configuration's of the same precision, length and batch.
 
     On a CPU each configuration has a process of its own; on a GPU, where a process can tell its own peaks apart, those
-    that share a file and a limit share one.
+    that share a file and a limit and follow one another share one.
+
+    Args:
+        keep: is given what there is so far after each row, for a machine that may be taken away.
     """
-    for precision in dict.fromkeys(one.precision for one in configurations):
-        progress(f"random weights in {precision}")
-        _make_file(setting, precision)
-    rows, exact = [], {}
+    config, rows, exact = setting.config, [], {}
+    found = {
+        "width": config.hidden_size, "blocks": [config.num_multimodal_blocks, config.num_unimodal_blocks],
+        "device": setting.device.type, "steps": setting.steps, "rounds": setting.rounds, "clock": setting.clock,
+        "rows": rows,
+    }
     for number, (one, row) in enumerate(_in_turn(setting, configurations, progress), 1):
         progress(f"{number} of {len(configurations)} done")
         latents = row.pop("latents", None)
         if latents is not None:
             row["difference"] = _difference(latents, exact.setdefault((one.precision, one.seconds, one.batch), latents))
         rows.append({"name": one.name, **row})
-    config = setting.config
-    return {
-        "width": config.hidden_size, "blocks": [config.num_multimodal_blocks, config.num_unimodal_blocks],
-        "device": setting.device.type, "steps": setting.steps, "rounds": setting.rounds, "clock": setting.clock,
-        "rows": rows,
-    }
+        keep(found)
+    return found
 
 
 def _make_file(setting: Setting, precision: str) -> None:
@@ -88,6 +95,11 @@ def _in_turn(
 ) -> Iterator[tuple[Configuration, dict]]:
     pool, owner = None, None
     for one in configurations:
+        if setting.until is not None and time.monotonic() > setting.until:
+            yield one, {"error": "not begun, the time was up"}
+            continue
+        progress(f"random weights in {one.precision}")
+        _make_file(setting, one.precision)
         progress(one.name)
         wanted = one.name if setting.device.type == "cpu" else (one.precision, one.cap)
         if pool is None or owner != wanted:

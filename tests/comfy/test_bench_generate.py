@@ -35,3 +35,14 @@ def test_sampling_is_measured_in_comfyui(comfyui, tmp_path):
     # XXL in scaled fp8 takes 7.5 GB, of which ComfyUI loads what 4 GB hold beside what it keeps free.
     assert 0.15 < partial["loaded_mb"] / partial["weights_mb"] < 0.55 < 0.95 < full["loaded_mb"] / full["weights_mb"]
     assert full["difference"] is None and partial["difference"] <= 1e-5
+
+
+def test_when_the_time_is_up_nothing_more_is_begun_and_what_there_is_is_kept(comfyui, tmp_path):
+    options = ["--comfyui", str(comfyui), "--json", str(tmp_path / "found.json"), "--only", *CHOSEN, "--minutes", "0"]
+    done = subprocess.run(
+        [sys.executable, str(BENCH), "generate", "--size", "tiny", "--device", "cpu", *options], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "found.json").read_text())["generate"]["rows"]
+    assert [row["name"] for row in rows] == list(CHOSEN) and all("the time was up" in row["error"] for row in rows)
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
