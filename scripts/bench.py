@@ -4,6 +4,7 @@
     python scripts/bench.py step               one transformer step against a plain implementation and against its floor
     python scripts/bench.py convolutions       those of a block, in torch's way and as matrix products
     python scripts/bench.py encode decode      peak memory of encoding a 15 s clip, and of decoding 15, 30 and 60 s
+    python scripts/bench.py host --comfyui PATH        what a step costs beside its arithmetic
     python scripts/bench.py generate --comfyui PATH    whole sampling loops in ComfyUI, in a Python with its packages
     python scripts/bench.py generate --list            the configurations it has
     python scripts/bench.py generate --comfyui PATH --only 'bf16-*-8s-x1' 'fp8-full-*'    some of them
@@ -28,7 +29,8 @@ from console import say, step
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-PARTS = ("step", "convolutions", "encode", "decode", "generate")
+PARTS = ("step", "convolutions", "encode", "decode", "host", "generate")
+IN_COMFYUI = ("host", "generate")
 
 
 def main() -> None:
@@ -54,8 +56,9 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if "generate" in arguments.parts and not (arguments.comfyui or arguments.list):
-        parser.error("generate runs in ComfyUI: name its folder with --comfyui")
+    inside = [part for part in IN_COMFYUI if part in arguments.parts]
+    if inside and not (arguments.comfyui or arguments.list):
+        parser.error(f"{inside[0]} runs in ComfyUI: name its folder with --comfyui")
     if arguments.comfyui and not (arguments.comfyui / "main.py").is_file():
         parser.error(f"{arguments.comfyui} is no folder of ComfyUI: it has no main.py")
     try:
@@ -68,7 +71,7 @@ def run(arguments: argparse.Namespace) -> dict:
     """The results of the chosen parts by name, and what they ran on."""
     import torch
 
-    from benchmarks import convolutions, memory
+    from benchmarks import convolutions, host, memory
     from benchmarks import step as transformer_step
     from benchmarks.sizes import BY_NAME
 
@@ -87,9 +90,10 @@ def run(arguments: argparse.Namespace) -> dict:
         "convolutions": lambda tell: convolutions.measure(sizes, device, arguments.rounds, arguments.clock, tell),
         "encode": lambda tell: memory.measure_encoding(sizes, threads, tell),
         "decode": lambda tell: memory.measure_decoding(sizes, threads, tell),
+        "host": lambda tell: host.measure(arguments.comfyui.resolve(), arguments.rounds, tell),
         "generate": lambda tell: _generate(arguments, device, tell, keep),
     }
-    for part in arguments.parts or [part for part in PARTS if part != "generate" or arguments.comfyui]:
+    for part in arguments.parts or [part for part in PARTS if part not in IN_COMFYUI or arguments.comfyui]:
         with step(f"Measuring {part}") as current:
             results[part] = measures[part](current.update)
         _keep(arguments, results)
@@ -127,12 +131,12 @@ def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None]
 
 def table(results: dict) -> list[str]:
     """The results for reading, one line each."""
-    from benchmarks import convolutions
+    from benchmarks import convolutions, host
 
     lines = _machine_lines(results["machine"], results["size"])
     parts = {
         "step": _step_lines, "convolutions": convolutions.lines, "encode": _encode_lines, "decode": _decode_lines,
-        "generate": _generate_lines,
+        "host": lambda found: [host.line(found)], "generate": _generate_lines,
     }
     for part, describe in parts.items():
         if part in results:
@@ -203,7 +207,8 @@ def _generate_lines(found: dict) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named, `generate` with --comfyui"
+        "parts", nargs="*", metavar="PART",
+        help=f"{', '.join(PARTS)}; all if none is named, {' and '.join(IN_COMFYUI)} with --comfyui",
     )
     parser.add_argument(
         "--size", choices=("released", "small", "tiny"), default="released",
@@ -218,8 +223,10 @@ def _parser() -> argparse.ArgumentParser:
         help="for `step` and `generate` on a CPU. cpu: seconds of computing of all threads, where others compute too",
     )
     parser.add_argument("--device", help="for `step` and `generate`; cuda where there is one, else cpu")
+    parser.add_argument(
+        "--comfyui", type=Path, metavar="PATH", help="for `host` and `generate`: folder that holds ComfyUI's main.py"
+    )
     generate = parser.add_argument_group("generate")
-    generate.add_argument("--comfyui", type=Path, metavar="PATH", help="folder that holds ComfyUI's main.py")
     generate.add_argument("--only", nargs="+", metavar="NAME", help="configurations; * stands for anything")
     generate.add_argument("--list", action="store_true", help="show the configurations, or those of --only, and stop")
     generate.add_argument(

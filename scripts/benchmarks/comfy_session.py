@@ -57,14 +57,14 @@ class Session:
         """What is computed in."""
         return self.patcher.model.manual_cast_dtype or self.patcher.model.get_dtype()
 
-    def model(self, compiled: bool):
+    def model(self, compiled: bool, backend="inductor"):
         """The MODEL, behind what TorchCompileModel puts around it if it is to be compiled."""
         if not compiled:
             return self.patcher
         from comfy_api.torch_helpers import set_torch_compile_wrapper
 
         model = self.patcher.clone()
-        set_torch_compile_wrapper(model=model, backend="inductor")
+        set_torch_compile_wrapper(model=model, backend=backend)
         return model
 
     @torch.inference_mode()

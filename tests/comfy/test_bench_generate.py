@@ -46,3 +46,12 @@ def test_when_the_time_is_up_nothing_more_is_begun_and_what_there_is_is_kept(com
     rows = json.loads((tmp_path / "found.json").read_text())["generate"]["rows"]
     assert [row["name"] for row in rows] == list(CHOSEN) and all("the time was up" in row["error"] for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_what_a_step_costs_beside_its_arithmetic(comfyui, tmp_path):
+    options = ["--comfyui", str(comfyui), "--rounds", "1", "--json", str(tmp_path / "found.json")]
+    done = subprocess.run([sys.executable, str(BENCH), "host", *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())["host"]
+    assert found["blocks"] == [18, 36] and found["milliseconds_per_step"] > 0
+    assert "A step of 18 + 36 compiled blocks beside their arithmetic" in done.stdout
