@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FoleyError, InputError
-from .media.output import leftovers, replacing
+from .media.output import replacing
+from .whole_files import leftovers
 
 LOG_NAME = "foley_batch.json"
 _VERSION = 1

@@ -6,7 +6,6 @@ It goes tensor by tensor: whatever the size of the file, some hundred MB of memo
 import errno
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from . import first_bytes, quantization, tensor_file
 from .checkpoint import TRANSFORMER, Component, extract, identify, read_state_dict, skeleton
 from .errors import CheckpointError, NoRoomError, WrongFileError
 from .tensor_file import Entry
+from .whole_files import whole
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP8 = {"fp8_e4m3fn": False, "fp8_e4m3fn_scaled": True}  # and whether it has scales
@@ -198,15 +198,14 @@ def _sha256(path: Path) -> str:
 def _write(
     target: Path, entries: tensor_file.Entries, metadata: dict[str, str], tensors: Iterator[tuple[str, Tensor]]
 ) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        wrong = tensor_file.verify(temporary, entries, tensor_file.write(temporary, entries, metadata, tensors))
-        if wrong:
-            raise CheckpointError(
-                f"What was written to {target.parent} is not what is read back: {', '.join(wrong[:3])}.",
-                "Expected the same values.", "Check the disk, or choose another.",
-            )
-        os.replace(temporary, target)
+        with whole(target, suffix="") as temporary:
+            wrong = tensor_file.verify(temporary, entries, tensor_file.write(temporary, entries, metadata, tensors))
+            if wrong:
+                raise CheckpointError(
+                    f"What was written to {target.parent} is not what is read back: {', '.join(wrong[:3])}.",
+                    "Expected the same values.", "Check the disk, or choose another.",
+                )
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise _no_room(target, "it filled up while the file was written") from error
@@ -214,8 +213,6 @@ def _write(
             f"{target} cannot be written: {getattr(error, 'strerror', None) or error}.",
             "Expected a folder to write into.", "Check that the folder may be written to, or choose another.",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _converted(source: Path, plan: Plan, advance: Advance | None) -> Iterator[tuple[str, Tensor]]:

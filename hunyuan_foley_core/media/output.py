@@ -1,9 +1,7 @@
-"""Writing files whole or not at all, and sound at full scale and no further."""
+"""Writing results whole or not at all, and sound at full scale and no further."""
 
 import io
 import math
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +13,12 @@ import numpy as np
 import torch
 
 from ..errors import InputError, UnwritableError
+from ..whole_files import whole
 
 # Names of FFmpeg for what WAV and FLAC mean by so many channels.
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BLOCK = 1 << 15  # samples handed to an encoder at a time
 _FULL_24_BIT = 1 << 23
-_LONGEST_NAME = 255  # bytes, on the file systems in use
 
 
 @dataclass
@@ -50,31 +48,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
     MediaError where FFmpeg or the system refuses to write.
     """
-    temporary = path.with_name(f"{_temporary_start(path)}{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            yield temporary
     except (av.error.FFmpegError, OSError) as error:
         raise UnwritableError(
             f"{path} could not be written ({error.strerror or error}).",
             "A folder that exists, may be written to and has room is needed.",
             "Check the folder and the free space, or choose another name.",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary_start(path: Path) -> str:
-    """How temporary names begin, with as much of the name as leaves room for the rest."""
-    room = _LONGEST_NAME - len(f"..12345678.tmp{path.suffix}".encode(errors="ignore"))
-    return f".{path.stem.encode(errors='ignore')[:room].decode(errors='ignore')}."
-
-
-def leftovers(path: Path) -> list[Path]:
-    """What a kill left of `path` under temporary names."""
-    begin, end = _temporary_start(path), f".tmp{path.suffix}"
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    return [other for other in beside if other.name.startswith(begin) and other.name.endswith(end)]
 
 
 def check_waveform(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:

@@ -1,11 +1,11 @@
 """Figures of a run: one JSON object a line, and TensorBoard for who has it."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..whole_files import whole
 from .errors import TrainingError
 
 METRICS, BOARD = "metrics.jsonl", "tensorboard"
@@ -29,9 +29,8 @@ class MetricsLog:
             folder.mkdir(parents=True, exist_ok=True)
             self.board = _board(folder / BOARD, step) if tensorboard else None
             kept = [line for line in read(self.path) if line["step"] <= step]
-            temporary = folder / f".{METRICS}.tmp"
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            os.replace(temporary, self.path)
+            with whole(self.path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         except OSError as error:
             raise unwritten("figures", folder, error) from error
 

@@ -7,10 +7,10 @@ import filecmp
 import json
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InputError
+from ..whole_files import whole
 from . import checkpoints
 from .errors import TrainingError
 
@@ -68,11 +68,10 @@ def _made_by(run: Path, path: Path) -> bool:
 
 
 def _copy(run: Path, checkpoint: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint / checkpoints.WEIGHTS, temporary)
-        os.replace(temporary, target)
+        with whole(target, suffix="") as temporary:
+            shutil.copyfile(checkpoint / checkpoints.WEIGHTS, temporary)
         record = _record(run) | {target.name: _stamp(target)}
         (run / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
     except OSError as error:
@@ -80,9 +79,6 @@ def _copy(run: Path, checkpoint: Path, target: Path) -> None:
             f"The LoRA cannot be written to {target}: {error}.", "Expected a folder that may be written to, with room.",
             f"It is kept in {checkpoint}; make room and queue the node again.",
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _record(run: Path) -> dict[str, list[int]]:

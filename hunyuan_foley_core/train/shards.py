@@ -7,7 +7,6 @@ add to a cache, each with clips of its own.
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..whole_files import whole
 from .errors import TrainingError
 
 MARK, EMPTY_TEXT = "cache.json", "empty_text.safetensors"
@@ -115,9 +115,8 @@ def create_cache(folder: Path, identity: Identity, empty_text: Tensor) -> Cache:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_whole(folder / EMPTY_TEXT, {"text": empty_text.contiguous()}, {})
-        temporary = folder / f".{MARK}.tmp"
-        temporary.write_text(json.dumps({"format": FORMAT, "identity": identity}, indent=1), encoding="utf-8")
-        os.replace(temporary, folder / MARK)
+        with whole(folder / MARK) as temporary:
+            temporary.write_text(json.dumps({"format": FORMAT, "identity": identity}, indent=1), encoding="utf-8")
     except OSError as error:
         raise _unwritten(folder, error) from error
     return Cache(folder, identity, {}, {})
@@ -237,14 +236,11 @@ def _contents(shard: Path) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
-        os.replace(temporary, path)
+        with whole(path, suffix="") as temporary:
+            save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
         raise _unwritten(path.parent, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _unwritten(folder: Path, error: Exception) -> TrainingError:

@@ -8,7 +8,8 @@ import torch
 
 from hunyuan_foley_core.errors import InputError, MediaError
 from hunyuan_foley_core.media import DecodeReport, read_audio, resample, to_mono, to_stereo, write_audio
-from hunyuan_foley_core.media.output import leftovers, replacing
+from hunyuan_foley_core.media.output import replacing
+from hunyuan_foley_core.whole_files import leftovers
 from tests import videos
 
 CLICK = 24_123  # sample of a click at 48 kHz

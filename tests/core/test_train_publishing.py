@@ -89,3 +89,11 @@ def test_a_folder_that_cannot_be_written_to_is_said(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written to .*doors_step250.*kept in .*step-00000250"):
         publish(run, tmp_path / "file")
+
+
+def test_long_names(tmp_path, folder):
+    run = tmp_path / ("x" * 235)
+    for step in (250, 500):
+        learn(run, step)
+    publish(run, folder)
+    assert texts(folder) == {f"{run.name}.safetensors": "learned in 500", f"{run.name}_step250.safetensors": "learned in 250"}
