@@ -16,6 +16,7 @@ from .batch import BatchReport, Job, digest_of, run_batch
 from .errors import FoleyError, InputError, UnfinishedError
 from .pipeline import Loader
 from .places import files_below
+from .text_files import read_text
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"}
 FILE, OUT = "file", "out"  # columns beside those named like options
@@ -103,9 +104,13 @@ def _folder_rows(args: argparse.Namespace) -> Iterator[Row]:
     for video in videos:
         row, caption = copy.copy(args), video.with_suffix(".txt")
         row.video, name = video, video.relative_to(args.folder).as_posix()
-        if caption.is_file():
-            row.prompt = caption.read_text(encoding="utf-8-sig", errors="replace").strip()
-        yield _with_output(name, row, Path(name), None)
+        try:
+            if caption.is_file():
+                row.prompt = _text(caption, "text").strip()
+        except InputError as error:
+            yield name, error
+        else:
+            yield _with_output(name, row, Path(name), None)
 
 
 def _csv_rows(args: argparse.Namespace) -> Iterator[Row]:
@@ -137,10 +142,7 @@ def _check_inside(out: Path, folder: Path) -> None:
 
 def _table(path: Path, options: "_RowParser") -> list[dict[str, str]]:
     """The rows of a CSV by column; separated by commas or semicolons, as spreadsheets write either."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}).", "Expected a CSV file in UTF-8.", "Check its name.") from error
+    text = _text(path, "a CSV file")
     first = text.partition("\n")[0]
     delimiter = ";" if first.count(";") > first.count(",") else ","
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -154,6 +156,15 @@ def _table(path: Path, options: "_RowParser") -> list[dict[str, str]]:
     if not rows or not all(row[FILE] for row in rows):
         raise InputError(f"{path.name} has {'a row without a file' if rows else 'no rows'}.", f"Each names its `{FILE}`.")
     return rows
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return read_text(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}).", f"Expected {what}.", "Check its name.") from error
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read ({error}).", f"Expected {what} in UTF-8.", "Save it as such.") from error
 
 
 def _cells(columns: list[str], line: list[str]) -> dict[str, str]:

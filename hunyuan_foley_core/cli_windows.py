@@ -6,6 +6,7 @@ from typing import Any
 
 from .errors import InputError
 from .scenes import THRESHOLD, detect_cuts, parse_cuts
+from .text_files import read_text
 from .timed_prompts import parse
 from .timing import LATENT_RATE
 from .windows import WindowSettings
@@ -81,8 +82,8 @@ def _text(text_or_file: str) -> str:
     path = Path(text_or_file)
     if "\n" not in text_or_file and path.suffix == ".txt":
         try:
-            return path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(path)
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{path} cannot be read ({error}).", "Expected a text file of timed prompts.", "Check its name."
             ) from error

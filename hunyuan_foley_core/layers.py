@@ -26,6 +26,7 @@ from .media.output import replacing
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS, check_seconds
 from .sampling import check_seed
+from .text_files import read_text
 from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 
 MAX_LAYERS = 8
@@ -65,8 +66,8 @@ def read_layers(path: Path) -> list[Layer]:
         InputError: no such file, no JSON, or layers that cannot be used; the message says where.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"The layers cannot be read from {path} ({error}).", "Expected a JSON file.") from error
     entries = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:

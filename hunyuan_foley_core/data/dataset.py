@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import media
-from ..errors import MediaError
+from ..errors import InputError, MediaError
 from ..media.output import replacing
 from ..timing import SAMPLE_RATE
 from .actions import MOST_THINGS
@@ -80,7 +80,14 @@ def _line(entry: dict[str, str]) -> str:
 def _read(manifest: Path) -> list[dict[str, Any]]:
     """The lines of a manifest, without one that a kill cut short."""
     lines = []
-    for text in manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else ():
+    try:
+        texts = manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else []
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{manifest} is there and was not written by this command ({error}).", "It is not overwritten.",
+            "Move it away, or choose another folder.",
+        ) from error
+    for text in texts:
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

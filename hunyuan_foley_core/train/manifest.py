@@ -9,6 +9,7 @@ from typing import Any
 
 from ..conditions import BANDWIDTH_TAG
 from ..places import files_below
+from ..text_files import read_text
 from .errors import TrainingError
 from .shards import counted
 
@@ -100,7 +101,7 @@ def _from_folder(folder: Path, default_caption: str) -> Dataset:
     for video in videos:
         stem, name = video.with_suffix(""), video.relative_to(folder).as_posix()
         try:
-            caption = _read_text(texts[stem]) if stem in texts else default_caption
+            caption = _read_text(texts[stem]).strip() if stem in texts else default_caption
         except TrainingError as error:
             skipped.append((name, error.reason()))
             continue
@@ -147,7 +148,7 @@ def _tags(tags: Any, number: int, path: Path) -> list[str]:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -180,8 +181,8 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read: {error}.", "Expected text in UTF-8.", "Save it as such.") from error
 
 

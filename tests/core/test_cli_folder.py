@@ -143,6 +143,16 @@ def test_two_runs_into_one_folder_keep_each_others_log(models, clips, tmp_path, 
     assert json.loads((tmp_path / LOG).read_text())["files"].keys() == {"a.mp4", "b/c.webm"}
 
 
+def test_texts_in_utf_16_are_read_and_others_are_named(models, clips, tmp_path, made, capsys):
+    clips = shutil.copytree(clips, tmp_path / "clips")
+    (clips / "a.txt").write_text("a caf\u00e9", encoding="utf-16")
+    (clips / "b" / "c.txt").write_text("a caf\u00e9", encoding="cp1252")
+    assert run(models, tmp_path / "out", "--folder", clips) == 1 and made == [("a.mp4", "a caf\u00e9", 0)]
+    assert "b/c.webm: " in (error := capsys.readouterr().err) and "c.txt cannot be read (byte 0xe9 in line 1 is not" in error
+    (clips / "list.csv").write_text("file,prompt\na.mp4,a caf\u00e9\n", encoding="utf-16")
+    assert run(models, tmp_path / "more", "--csv", clips / "list.csv") == 0 and made[1:] == made[:1]
+
+
 def test_a_row_with_more_cells_than_columns_fails_and_empty_ones_do_not_count(models, clips, tmp_path, made, capsys):
     table = clips / "list.csv"
     table.write_text("file,seed,prompt,\na.mp4,3,a gate squeaks, birds\na.mp4,4,rain,,,\nb/c.webm,5,a gate, birds,wind\n")

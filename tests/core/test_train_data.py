@@ -87,6 +87,13 @@ def test_a_world_that_cannot_be_written_is_said(tmp_path):
         write_dataset(tmp_path, [1], 0.5, size=(32, 33))
 
 
+def test_a_manifest_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "manifest.jsonl").write_bytes(b'{"video": "caf\xe9.mp4"}')
+    with pytest.raises(InputError, match="was not written by this command.*Move it away"):
+        write_dataset(tmp_path, [1], 0.5, size=SIZE)
+    assert (tmp_path / "manifest.jsonl").read_bytes() == b'{"video": "caf\xe9.mp4"}'
+
+
 # Which clips
 
 
@@ -141,6 +148,24 @@ def test_a_manifest_says_it_all(folder):
 def test_manifests_that_make_no_sense(tmp_path, text, message):
     (tmp_path / "m.jsonl").write_text(text)
     with pytest.raises(TrainingError, match=message):
+        read_dataset(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_manifests_of_other_programs(tmp_path, encoding):
+    """Windows' line ends, and a character in a caption at which Python would begin a new line."""
+    rows = [{"video": "a.mp4", "caption": "caf\u00e9\u2028noise"}, {"video": "b.mp4", "caption": "rain"}]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "m.jsonl").write_text(lines, encoding=encoding, newline="")
+    entries = read_dataset(tmp_path / "m.jsonl").entries
+    assert [(entry.name, entry.caption) for entry in entries] == [(row["video"], row["caption"]) for row in rows]
+
+
+@pytest.mark.parametrize("encoding, message", [("cp1252", "byte 0xe9 in line 3 is not UTF-8"), ("utf-16", "line 3 is not UTF-16")])
+def test_a_manifest_in_another_encoding_names_the_line(tmp_path, encoding, message):
+    text = '\n{"video": "a.mp4"}\n{"video": "b.mp4", "caption": "caf\u00e9"}'.encode(encoding)
+    (tmp_path / "m.jsonl").write_bytes(text[:-1] if encoding == "utf-16" else text)
+    with pytest.raises(TrainingError, match=f"m.jsonl cannot be read: .*{message}.*Save it as such"):
         read_dataset(tmp_path / "m.jsonl")
 
 
