@@ -33,6 +33,7 @@ SUFFIXES = (*first_bytes.SAFETENSORS, *first_bytes.TORCH)
 TOKENIZER_FILE = "tokenizer.json"
 # Under which names training frameworks and the released files nest the tensors.
 NESTINGS = ("state_dict", "model_state_dict", "model", "module")
+AVERAGED = ("ema", "ema_model", "model_ema")  # weights averaged over a training; taken where a file has no others
 
 
 @dataclass(frozen=True)
@@ -182,19 +183,33 @@ def _torch_load(path: Path) -> Any:
 
 def _unwrap(loaded: Any, path: Path) -> StateDict:
     """The innermost mapping of keys to tensors, through the usual nestings."""
-    if isinstance(loaded, Mapping):
-        # Optimisers number what they keep.
-        tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
-        if tensors:
+    tensors = _nested(loaded, path)
+    if not tensors:
+        raise WrongFileError(
+            f"{path.name} holds no state dict that we can find.",
+            f"Expected tensors by name, plain or under one of {', '.join(NESTINGS + AVERAGED)}.",
+            "Pick a weight file.",
+        )
+    return tensors
+
+
+def _nested(loaded: Any, path: Path) -> StateDict:
+    if not isinstance(loaded, Mapping):
+        return {}
+    for name in NESTINGS:
+        if tensors := _nested(loaded.get(name), path):
             return tensors
-        for name in NESTINGS:
-            if isinstance(loaded.get(name), Mapping):
-                return _unwrap(loaded[name], path)
-    raise WrongFileError(
-        f"{path.name} holds no state dict that we can find.",
-        f"Expected tensors by name, plain or under one of {', '.join(NESTINGS)}.",
-        "Pick a weight file.",
-    )
+    # Optimisers number what they keep.
+    loose = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    averaged = {name: tensors for name in AVERAGED if (tensors := _nested(loaded.get(name), path))}
+    if not averaged or identify(loose) is not None:
+        return loose
+    if len(averaged) > 1:
+        raise CheckpointError(
+            f"{path.name} holds averaged weights under {' and '.join(averaged)}.", "Expected one set of weights.",
+            "Save those that are meant in a file of their own.",
+        )
+    return next(iter(averaged.values()))
 
 
 def _prefix(component: Component, keys) -> str | None:

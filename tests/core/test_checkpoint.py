@@ -10,7 +10,7 @@ from hunyuan_foley_core.checkpoint import (
     CLAP, SIGLIP2, SYNCHFORMER, TRANSFORMER, VAE, build, load_clap, load_siglip2, load_synchformer, load_transformer, load_vae, read_state_dict,
 )
 from hunyuan_foley_core.convert import convert
-from hunyuan_foley_core.errors import CheckpointError
+from hunyuan_foley_core.errors import CheckpointError, UnsafeFileError
 from hunyuan_foley_core.vae.weight_norm import fold_weight_norm
 
 from .parity import MANIFESTS, weights
@@ -62,6 +62,30 @@ def test_torch_files_load_like_safetensors(tmp_path, name, nesting):
     expected = LOADERS[name](weights(name)).state_dict()
     result = LOADERS[name](tmp_path / "weights.pth").state_dict()
     assert expected.keys() == result.keys() and all(torch.equal(expected[k], result[k]) for k in expected)
+
+
+@pytest.mark.parametrize("name", checkpoint.AVERAGED)
+def test_averaged_weights_load_where_a_file_has_no_others(tmp_path, name):
+    tensors = load_file(weights("mmdit"))
+    others = {key: torch.zeros_like(value) for key, value in tensors.items()}
+    torch.save({"step": torch.tensor(7), "optimizer": {"state": {0: torch.zeros(2)}}, name: tensors}, tmp_path / "averaged.pth")
+    torch.save({name: {"decay": 0.999, "module": tensors}}, tmp_path / "nested.pth")
+    torch.save({"model": tensors, name: others, "step": torch.tensor(7)}, tmp_path / "both.pth")
+    torch.save({**tensors, name: others}, tmp_path / "plain.pth")
+    for path in tmp_path.iterdir():
+        loaded = load_transformer(path).state_dict()
+        assert all(torch.equal(loaded[key], value) for key, value in tensors.items()), path
+    torch.save({name: tensors, "ema_model" if name == "ema" else "ema": others}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match="two.pth holds averaged weights under ema and .*file of their own"):
+        load_transformer(tmp_path / "two.pth")
+
+
+@pytest.mark.parametrize("name", ["scripted.pth", "scripted.safetensors"])
+def test_a_torchscript_archive_is_named_before_torch_sees_it(tmp_path, name, monkeypatch):
+    torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)).save(tmp_path / name)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(UnsafeFileError, match=f"{name} is a TorchScript archive.*state dict"):
+        load_transformer(tmp_path / name)
 
 
 def test_old_torch_files_load(tmp_path):
@@ -156,8 +180,10 @@ def misnamed_files(folder):
     for suffix in (".pth", ".safetensors"):
         (folder / f"pointer{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 10282344\n")
         (folder / f"page{suffix}").write_text("\n<!DOCTYPE html><html>404</html>")
-        said |= {f"pointer{suffix}": "git lfs pull", f"page{suffix}": "is a web page"}
-    return said
+        (folder / f"quantised{suffix}").write_bytes(b"GGUF\x03\x00\x00\x00" + bytes(100))
+        said |= {f"pointer{suffix}": "git lfs pull", f"page{suffix}": "is a web page", f"quantised{suffix}": "is a GGUF file"}
+    (folder / "model.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + bytes(100))
+    return said | {"model.gguf": "is a GGUF file"}
 
 
 def test_what_is_no_file_of_weights_is_named(tmp_path):
