@@ -86,6 +86,7 @@ def add_layers(command: Command) -> None:
     add("--out", type=Path, required=True, help="folder for the stems and mix.flac; what is unchanged there is kept")
     add("--film", type=Path, metavar="FILE", help="also write the video with the mix; the mixing options are for this")
     add("--seconds", type=float, help="length without a video (default 8), or the most to use of one (default: all)")
+    cli_windows.add_scenes(command)
     cli_settings.add_sampling(command)
     cli_media.add_mix(command)
     cli_settings.add_models(command)
@@ -226,9 +227,10 @@ def run_layers(args: argparse.Namespace) -> Path:
     layers, report = read_layers(args.layers), media.DecodeReport()
     if args.film is not None:
         cli_media.check_output(args, args.video, args.film)
+    settings = cli_settings.settings_of(args, cuts=cli_windows.cuts_of(args))
     cli_settings.make_folder(args.out)
     with cli_settings.progress_line() as progress:
-        networks = Networks(cli_settings.files_of(args), cli_settings.settings_of(args), progress)
+        networks = Networks(cli_settings.files_of(args), settings, progress)
         folder = StemFolder(args.out, networks, args.video, args.seconds, report)
         folder.check(layers)
         try:

@@ -16,12 +16,17 @@ DETECT = "detect"
 
 def add_times(command: argparse.ArgumentParser) -> None:
     """Prompts by time, and scenes; `times_of` reads them."""
-    add = command.add_argument
-    add(
+    command.add_argument(
         "--timed", metavar="TEXT", help="prompts by time, one a line, or a file of them: `0:00-0:03 footsteps on gravel`, "
         "`0:03.2 door slams` (a second from there), `#2 a crowd` (the second scene), `* light rain` (everywhere else; by "
         "default --prompt, or what the picture suggests, or silence)",
     )
+    add_scenes(command)
+
+
+def add_scenes(command: argparse.ArgumentParser) -> None:
+    """`cuts_of` reads them."""
+    add = command.add_argument
     add(
         "--scenes", metavar="TIMES", help=f"where the video cuts, such as `0:03.2, 0:11`, or `{DETECT}` to have PySceneDetect "
         "find it; each scene is made for itself",
@@ -64,10 +69,11 @@ def windows_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def times_of(args: argparse.Namespace) -> dict[str, Any]:
     """The same from the arguments of `add_times`."""
-    return {"timed_prompts": tuple(parse(_text(args.timed))) if args.timed is not None else (), "cuts": _cuts(args)}
+    return {"timed_prompts": tuple(parse(_text(args.timed))) if args.timed is not None else (), "cuts": cuts_of(args)}
 
 
-def _cuts(args: argparse.Namespace) -> tuple[float, ...]:
+def cuts_of(args: argparse.Namespace) -> tuple[float, ...]:
+    """Seconds at which the scenes of --video begin, from the arguments of `add_scenes`. FoleyError as for `windows_of`."""
     if args.scenes is None:
         return ()
     if args.scenes != DETECT:

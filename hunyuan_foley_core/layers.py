@@ -24,8 +24,9 @@ from .conditions import DEFAULT_NEGATIVE_PROMPT, VideoFeatures
 from .errors import InputError, MissingConnectionError
 from .media.output import replacing
 from .networks import Networks
-from .pipeline import DEFAULT_SECONDS, check_seconds
+from .pipeline import DEFAULT_SECONDS, check_scenes, check_seconds
 from .sampling import check_seed
+from .scenes import decode_scenes, kept_cuts
 from .text_files import read_text
 from .timing import LATENT_RATE, SAMPLE_RATE, latent_frames
 
@@ -130,8 +131,11 @@ class StemFolder:
 
     Args:
         video: the clip; None: all layers are made from their words.
+        networks: its settings say where the video cuts.
         seconds: length without a video, or the most of it to give sound to; None: 8 s, or all of it.
         report: receives warnings about the video.
+
+    InputError for cuts that are not in the video, or without one.
     """
 
     def __init__(
@@ -140,6 +144,8 @@ class StemFolder:
         if seconds is not None:
             check_seconds(seconds)
         self.folder, self.networks, self.video, self.seconds, self.report = folder, networks, video, seconds, report
+        check_scenes(networks.settings.cuts, video)
+        self.cuts = kept_cuts(networks.settings.cuts, media.picture_length(video), seconds) if networks.settings.cuts else []
 
     def check(self, layers: Sequence[Layer]) -> None:
         """To be asked before any is made. InputError where a file has a name that is needed and was not made here."""
@@ -177,13 +183,13 @@ class StemFolder:
         latents = self.networks.make(
             layer.prompt, layer.negative, features, frames, seed=layer.seed, stage=f"making {layer.name}"
         )
-        return self.networks.decode(latents)[0]
+        return decode_scenes(self.networks.decode, latents, features.cuts if features is not None else ())[0]
 
     @cached_property
     def _features(self) -> VideoFeatures | None:
         if self.video is None:
             return None
-        return self.networks.watch(self.video, 0.0, self.seconds, self.report)
+        return self.networks.watch(self.video, 0.0, self.seconds, self.report, cuts=self.cuts)
 
     @property
     def _clip_seconds(self) -> float:

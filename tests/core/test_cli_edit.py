@@ -169,6 +169,30 @@ def two_layers(tmp_path):
     return file
 
 
+def test_layers_of_a_video_in_scenes_are_as_generate_makes_them(tmp_path, monkeypatch):
+    video = videos.make_video(tmp_path / "clip.mp4", frames=60, rate=25)
+    (tmp_path / "layers.json").write_text(json.dumps({"layers": [{"name": "hits", "prompt": FAST[3]}]}))
+    made = {}
+    for name, scenes in (("plain", []), ("scenes", ["--scenes", "0:01.2"])):
+        how = ["--video", video, *scenes, *FAST[:2]]
+        assert run("layers", tmp_path / "layers.json", "--out", tmp_path / "stems", *how) == 0
+        assert run("generate", "--out", tmp_path / "alone.flac", *how, *FAST[2:]) == 0
+        made[name], alone = (media.read_audio(tmp_path / path)[0] for path in ("stems/hits.flac", "alone.flac"))
+        assert (made[name] - alone).norm() < 0.005 * alone.norm()  # the small codec decodes in half precision
+    assert (made["plain"] - made["scenes"]).norm() > 0.1 * made["plain"].norm()
+    monkeypatch.setattr(Networks, "make", lambda *_, **__: pytest.fail("made again"))
+    assert run("layers", tmp_path / "layers.json", "--out", tmp_path / "stems", *how) == 0
+
+
+@pytest.mark.parametrize("more, message", [
+    ([], "There are cuts and no video"), (["--video", "VIDEO"], "There is a cut at 0:05, and the video ends at 0:01.6"),
+])
+def test_layers_refuse_cuts_that_are_not_in_the_video(two_layers, video, tmp_path, capsys, more, message):
+    more = [video if word == "VIDEO" else word for word in more]
+    assert run("layers", two_layers, *more, "--scenes", "0:05", "--out", tmp_path / "stems") == 1
+    assert message in capsys.readouterr().err and not list(tmp_path.glob("stems/*"))
+
+
 def test_an_interrupt_of_layers_tells_what_stays(two_layers, tmp_path, monkeypatch, capsys):
     real = StemFolder.stem
 

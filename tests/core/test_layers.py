@@ -19,9 +19,9 @@ class CountedNetworks:
     def __init__(self, files, settings=Settings()):
         self.files, self.settings, self.made, self.watched = files, settings, [], 0
 
-    def watch(self, video, start, seconds, report):
+    def watch(self, video, start, seconds, report, *, cuts):
         self.watched += 1
-        return SimpleNamespace(seconds=0.4)
+        return SimpleNamespace(seconds=0.4, cuts=cuts)
 
     def make(self, prompt, negative_prompt, features, frames, *, seed, stage):
         self.made.append((prompt, features is not None, frames))
