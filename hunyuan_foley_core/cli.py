@@ -5,18 +5,20 @@ import logging
 import sys
 from pathlib import Path
 
-from . import cli_data, cli_doctor, cli_download, cli_edit, cli_evaluation, cli_folder, cli_media
+from . import cli_data, cli_doctor, cli_download, cli_edit, cli_evaluation, cli_folder, cli_layers, cli_media
 from .convert import CHOICES, convert
 from .errors import FoleyError
 from .media import packets
 from .progress import ProgressBar
+
+_COMMANDS = {**cli_edit.COMMANDS, **cli_layers.COMMANDS, **cli_media.COMMANDS}
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m hunyuan_foley_core", description="Sound for silent video.")
     commands = root.add_subparsers(dest="command", required=True)
     cli_folder.add_generate(commands.add_parser("generate", help="make sound for a video, or for a prompt alone"))
-    for name, (add, _, what) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items():
+    for name, (add, _, what) in _COMMANDS.items():
         add(commands.add_parser(name, help=what))
     cli_download.add_download(commands.add_parser("download", help="fetch the released weights; lists them first"))
     commands.add_parser("doctor", parents=[cli_doctor.parser()], add_help=False, help=cli_doctor.WHAT)
@@ -66,7 +68,7 @@ def run_train(args: argparse.Namespace) -> Path:
 RUN = {
     "generate": cli_folder.run_generate, "download": cli_download.run_download, "convert": run_convert,
     "world": cli_data.run_world, "prepare": cli_data.run_prepare,
-    **{name: run for name, (_, run, _) in {**cli_edit.COMMANDS, **cli_media.COMMANDS}.items()},
+    **{name: run for name, (_, run, _) in _COMMANDS.items()},
     "train": run_train, "evaluate-tiny": cli_evaluation.run_evaluate, "ablate": cli_evaluation.run_ablate,
 }
 

@@ -1,4 +1,4 @@
-"""The commands that do a sound again, wholly or in part: `retake`, `extend`, `vary`, `loop`, and `layers`."""
+"""The commands that do a sound again, wholly or in part: `retake`, `extend`, `vary`; and `loop`."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -11,7 +11,6 @@ from . import cli_media, cli_settings, cli_windows, media
 from .conditions import latent_cut
 from .editing import DEFAULT_FADE, Region, extend, retake, vary
 from .errors import InputError
-from .layers import StemFolder, mix, read_layers
 from .networks import Networks
 from .pipeline import DEFAULT_SECONDS, check_scenes
 from .scenes import decode_scenes, kept_cuts
@@ -77,19 +76,6 @@ def add_vary(command: Command) -> None:
 def add_loop(command: Command) -> None:
     _add_common(command, "a video that loops; without it the prompt alone makes the sound")
     command.add_argument("--seconds", type=float, help="length without a video (default 8), or the most to use of one")
-
-
-def add_layers(command: Command) -> None:
-    add = command.add_argument
-    add("layers", type=Path, help='a JSON file, {"layers": [{"name": "rain", "prompt": "rain", "gain_db": -6}, ...]}')
-    add("--video", type=Path, help="the clip; without it the words alone make the sound")
-    add("--out", type=Path, required=True, help="folder for the stems and mix.flac; what is unchanged there is kept")
-    add("--film", type=Path, metavar="FILE", help="also write the video with the mix; the mixing options are for this")
-    add("--seconds", type=float, help="length without a video (default 8), or the most to use of one (default: all)")
-    cli_windows.add_scenes(command)
-    cli_settings.add_sampling(command)
-    cli_media.add_mix(command)
-    cli_settings.add_models(command)
 
 
 class _Edit:
@@ -223,36 +209,9 @@ def run_loop(args: argparse.Namespace) -> Path:
     return args.out
 
 
-def run_layers(args: argparse.Namespace) -> Path:
-    layers, report = read_layers(args.layers), media.DecodeReport()
-    if args.film is not None:
-        cli_media.check_output(args, args.video, args.film)
-    settings = cli_settings.settings_of(args, cuts=cli_windows.cuts_of(args))
-    cli_settings.make_folder(args.out)
-    with cli_settings.progress_line() as progress:
-        networks = Networks(cli_settings.files_of(args), settings, progress)
-        folder = StemFolder(args.out, networks, args.video, args.seconds, report)
-        folder.check(layers)
-        try:
-            stems = [folder.stem(layer) for layer in layers]
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("Stopped; finished stems stay, and the same command goes on from there.") from None
-    sound, _, rate = mix(
-        [stem.waveform for stem in stems], [stem.sample_rate for stem in stems],
-        [layer.gain_db for layer in layers], [layer.mute for layer in layers],
-    )
-    written = media.write_audio(args.out / "mix.flac", sound, rate).warnings
-    if args.film is not None:
-        written += cli_media.write_sound(args, args.video, sound, rate, args.film)
-    kept = [f"{stem.layer.name}: unchanged, not made again." for stem in stems if not stem.is_new]
-    cli_settings.warn(report.warnings + kept + written)
-    return args.out / "mix.flac"
-
-
 COMMANDS = {
     "retake": (add_retake, run_retake, "make a region of a sound anew, and nothing else of it"),
     "extend": (add_extend, run_extend, "let a sound go on"),
     "vary": (add_vary, run_vary, "make a sound once more, more or less like it was"),
     "loop": (add_loop, run_loop, "make a sound whose end goes on into its beginning"),
-    "layers": (add_layers, run_layers, "make several sounds for one clip, as stems and as a mix"),
 }

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 CORE = ROOT / "hunyuan_foley_core"
 # A part may import itself and anything further right.
-ORDER = ["cli", "cli_doctor", "cli_download", "cli_data", "cli_evaluation", "cli_edit", "cli_folder", "cli_generate", "cli_media", "cli_windows", "cli_settings", "evaluation", "train", "data", "batch", "timeline", "layers", "editing", "networks", "doctor", "pipeline", "download", "convert", "tensor_file", "sampling", "velocity", "seamless_loop", "start", "conditions", "scenes", "timed_prompts", "lora", "checkpoint", "first_bytes", "quantization", "encoders", "vae", "model", "windows", "media", "onsets", "progress", "ops", "timing", "config", "small_model", "places", "text_files", "whole_files", "errors"]
+ORDER = ["cli", "cli_doctor", "cli_download", "cli_data", "cli_evaluation", "cli_edit", "cli_layers", "cli_folder", "cli_generate", "cli_media", "cli_windows", "cli_settings", "evaluation", "train", "data", "batch", "timeline", "layers", "editing", "networks", "doctor", "pipeline", "download", "convert", "tensor_file", "sampling", "velocity", "seamless_loop", "start", "conditions", "scenes", "timed_prompts", "lora", "checkpoint", "first_bytes", "quantization", "encoders", "vae", "model", "windows", "media", "onsets", "progress", "ops", "timing", "config", "small_model", "places", "text_files", "whole_files", "errors"]
 FORBIDDEN = {"comfy", "folder_paths", "nodes", "server", "torchvision", "torchaudio", "diffusers", "transformers", "audiotools", "loguru", "omegaconf"}
 ALLOWED = {"torch", "numpy", "safetensors", "av", "einops", "tokenizers", "hunyuan_foley_core"}
 # What a part alone may need; said when it is missing.
