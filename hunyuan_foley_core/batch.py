@@ -16,9 +16,9 @@ from typing import Any
 
 from .errors import FoleyError, InputError
 from .media.output import replacing
-from .whole_files import leftovers
+from .whole_files import alone, leftovers
 
-LOG_NAME = "foley_batch.json"
+LOG_NAME, LOCK_NAME = "foley_batch.json", ".foley_batch.lock"
 _VERSION = 1
 
 logger = logging.getLogger(__name__)
@@ -109,14 +109,18 @@ def _check_different(jobs: Sequence[Job]) -> None:
 
 
 class _Log:
-    """Digests by output, in a file that is whole at any time."""
+    """Digests by output, in a file that is whole at any time; several runs may note in it at a time."""
 
     def __init__(self, path: Path):
         self.path, self.digests = path, {}
-        self._read()
+        with self._alone():
+            self._read()
+
+    def _alone(self):
+        return alone(self.path.with_name(LOCK_NAME))
 
     def _read(self) -> None:
-        """Takes over what the file has by now: another run may write to it too."""
+        """Takes over what the file has by now."""
         try:
             self.digests.update(json.loads(self.path.read_text(encoding="utf-8"))["files"])
         except FileNotFoundError:
@@ -129,7 +133,8 @@ class _Log:
 
     def has(self, job: Job) -> bool:
         if not self._knows(job):
-            self._read()
+            with self._alone():
+                self._read()
         return self._knows(job)
 
     def _knows(self, job: Job) -> bool:
@@ -145,9 +150,9 @@ class _Log:
                 )
 
     def note(self, job: Job) -> None:
-        self._read()
-        self.digests.update({self._key(path): job.digest for path in job.outputs})
-        with replacing(self.path) as temporary:
+        with self._alone(), replacing(self.path) as temporary:
+            self._read()
+            self.digests.update({self._key(path): job.digest for path in job.outputs})
             temporary.write_text(json.dumps({"files": self.digests}, indent=1), encoding="utf-8")
 
     def _key(self, path: Path) -> str:

@@ -1,9 +1,9 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and one process after the other."""
 
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _LONGEST_NAME = 255  # bytes, on the file systems in use
@@ -32,6 +32,32 @@ def _start(path: Path, suffix: str) -> str:
     """How temporary names begin, with as much of the name as leaves room for the rest."""
     room = _LONGEST_NAME - len(f"..12345678.tmp{suffix}".encode(errors="ignore"))
     return f".{path.stem.encode(errors='ignore')[:room].decode(errors='ignore')}."
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Waits until nobody else is in a block with the same path, an empty file that stays.
+
+    The system lets go of it when a process ends, however it does. Where there are no locks, as on some file systems of
+    networks, nobody waits.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context(open(path, "ab"))
+            _lock(file.fileno())
+        yield
+
+
+def _lock(file: int) -> None:
+    """Until it is closed. OSError where that cannot be, or on Windows after ten seconds."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        msvcrt.locking(file, msvcrt.LK_LOCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -52,7 +54,8 @@ def run(models, out, *more) -> int:
 
 
 def shown(folder) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != LOG)
+    ours = (LOG, batch.LOCK_NAME)
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name not in ours)
 
 
 def test_a_folder_with_one_load_and_a_broken_file(models, clips, tmp_path, monkeypatch, capsys):
@@ -141,6 +144,20 @@ def test_two_runs_into_one_folder_keep_each_others_log(models, clips, tmp_path, 
     assert run(models, tmp_path, *base) == 0
     assert [name for name, *_ in made] == ["a.mp4", "c.webm"]
     assert json.loads((tmp_path / LOG).read_text())["files"].keys() == {"a.mp4", "b/c.webm"}
+
+
+def test_runs_that_note_at_the_same_time_lose_nothing(tmp_path, monkeypatch):
+    real = batch._Log._read
+    monkeypatch.setattr(batch._Log, "_read", lambda log: (real(log), time.sleep(0.002)))  # time for another one to write
+
+    def note_all(run):
+        log = batch._Log(tmp_path / LOG)
+        for number in range(10):
+            log.note(batch.Job("x", (tmp_path / f"{run}_{number}.mp4",), "digest"))
+
+    with ThreadPoolExecutor(8) as runs:
+        list(runs.map(note_all, range(8)))
+    assert len(json.loads((tmp_path / LOG).read_text())["files"]) == 80
 
 
 def test_texts_in_utf_16_are_read_and_others_are_named(models, clips, tmp_path, made, capsys):
