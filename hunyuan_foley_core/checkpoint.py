@@ -284,7 +284,7 @@ def skeleton(
         tensors: as from `extract`; config: as from `read_state_dict`.
 
     Raises:
-        CheckpointError: missing or unknown keys, or shapes that do not fit each other.
+        CheckpointError: missing or unknown keys, shapes that do not fit each other, or a config that cannot be.
     """
     with torch.device("meta"):
         module = component.network(component.config(tensors, config), ops=ops)
@@ -293,6 +293,8 @@ def skeleton(
             if "weight_scale" in getattr(layers.get(layer), "_buffers", ()):
                 layers[layer].weight_scale = torch.empty((), dtype=torch.float32)
     check_fit(component, module.state_dict(), tensors, name)
+    if component is TRANSFORMER:
+        module.windows = WindowSettings.of_weights(config, name)
     return module
 
 
@@ -316,8 +318,6 @@ def build(
         needed = fold_weight_norm(needed)
     needed = quantization.held_by(device, needed, name) if dtype is None else quantization.unscaled(needed, dtype)
     module = skeleton(component, needed, config, name=name, ops=ops)
-    if component is TRANSFORMER:
-        module.windows = WindowSettings.of_weights(config, name)
     module.load_state_dict(needed, strict=True, assign=True)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 

@@ -12,7 +12,6 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..hunyuan_foley_core import checkpoint, quantization
-from ..hunyuan_foley_core.windows import WindowSettings
 from . import scaled_fp8
 from .comfy_model import FoleyModelConfig
 from .context_windows import with_memory_of_a_window, with_scenes_and_times
@@ -62,8 +61,8 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
     name, component = Path(path).name, checkpoint.TRANSFORMER
     tensors, config = checkpoint.read_state_dict(path)
     tensors = checkpoint.extract(component, tensors, name)
-    sizes = checkpoint.skeleton(component, tensors, config, name=name).config
-    model_config = FoleyModelConfig(sizes.to_dict())
+    network = checkpoint.skeleton(component, tensors, config, name=name)
+    model_config = FoleyModelConfig(network.config.to_dict())
     storage = _choose_storage(tensors, WEIGHT_DTYPES[weight_dtype], name)
     model_config.set_inference_dtype(storage.dtype, storage.computed)
     if storage.scaled:
@@ -80,7 +79,7 @@ def load_foley_model(path: str, weight_dtype: str = "default", disable_dynamic: 
     is_dynamic = getattr(patcher, "is_dynamic", bool)()
     stored = _store(tensors, storage, copy=not is_dynamic)
     model.load_model_weights(scaled_fp8.native(stored) if storage.scaled else stored)
-    model.diffusion_model.windows = WindowSettings.of_weights(config, name)
+    model.diffusion_model.windows = network.windows
     if not is_dynamic:
         model.to(patcher.offload_device)
     for wrapper in (with_memory_needed, with_prepared_cache, with_scenes_and_times):
