@@ -23,6 +23,7 @@ from .sockets import CATEGORY, require_foley_vae
 
 MAX_SECONDS = 3600.0
 PICTURE_ENDS = "The picture ends before the sound does: the new part was made from the prompt alone."
+OF_PICTURE = (VISUAL_KEY, SYNC_KEY, CUTS_KEY, LENGTHS_KEY)
 
 
 def sampling_inputs() -> list:
@@ -89,19 +90,24 @@ class PartSampler:
 
     def __call__(self, latents: torch.Tensor, mask: torch.Tensor | None, first: int) -> torch.Tensor:
         frames = latents.shape[-1]
-        entry = self._in_scenes if self.has_scenes else self._entry
-        pair = [[[text, entry(extras, first, frames)] for text, extras in side] for side in self.pair]
+        if self.has_scenes:
+            pair = self._in_scenes(frames)
+        else:
+            pair = [[[text, self._entry(extras, first, frames)] for text, extras in side] for side in self.pair]
         latent = {"samples": latents, "type": "audio", **({} if mask is None else {"noise_mask": mask})}
         return sample_latents(self.model, *pair, latent, **self.how)["samples"]
 
-    def _in_scenes(self, extras: dict, first: int, frames: int) -> dict:
-        """An entry for the whole sound, without its picture where that ends before the sound does."""
-        if MASK_KEY in extras:
-            extras = {**extras, MASK_KEY: fitted(extras[MASK_KEY], frames)}
-        if self._reaches(frames):
-            return extras
-        self.warnings = [PICTURE_ENDS]
-        return _without_picture(extras)
+    def _in_scenes(self, frames: int) -> list:
+        """Both conditionings for the whole sound, without the picture where that ends before the sound does."""
+        dropped = () if self._reaches(frames) else OF_PICTURE
+        if dropped:
+            self.warnings = [PICTURE_ENDS]
+
+        def entry(extras: dict) -> dict:
+            kept = {name: value for name, value in extras.items() if name not in dropped}
+            return {**kept, MASK_KEY: fitted(kept[MASK_KEY], frames)} if MASK_KEY in kept else kept
+
+        return [[[text, entry(extras)] for text, extras in side] for side in self.pair]
 
     def _reaches(self, frames: int) -> bool:
         last = plan_windows(frames, windows_of_weights(self.model), self.cuts)[-1]
@@ -126,10 +132,6 @@ class PartSampler:
             except InputError:
                 self.warnings = [PICTURE_ENDS]
         return entry
-
-
-def _without_picture(extras: dict) -> dict:
-    return {name: value for name, value in extras.items() if name not in (VISUAL_KEY, SYNC_KEY, CUTS_KEY, LENGTHS_KEY)}
 
 
 class FoleyRetake(io.ComfyNode):
