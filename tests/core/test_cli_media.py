@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_no_half_file(clip, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(media.output.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     assert run("mux", *clip, "--out", tmp_path / "a.mp4") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
