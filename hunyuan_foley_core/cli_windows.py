@@ -47,7 +47,7 @@ def add_windows(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--overlap", type=float, metavar="SECONDS",
-        help=f"what neighbouring windows share at least (default: {default.overlap / LATENT_RATE:g})",
+        help=f"what neighbouring windows share at least (default: {default.overlap / LATENT_RATE:g}, or what the weights say)",
     )
 
 
@@ -57,14 +57,10 @@ def windows_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         FoleyError: a text, a time or a length that cannot be used.
     """
-    windows, default = None, WindowSettings()
-    if args.window is not None or args.overlap is not None:
-        length, overlap = (
-            frames / LATENT_RATE if given is None else given
-            for given, frames in ((args.window, default.length), (args.overlap, default.overlap))
-        )
-        windows = WindowSettings.from_seconds(length, overlap)
-    return {**times_of(args), "windows": windows}
+    windows = args.window, args.overlap
+    if None not in windows:
+        WindowSettings.from_seconds(*windows)  # which refuses what cannot be laid out, before any work
+    return {**times_of(args), "windows": None if windows == (None, None) else windows}
 
 
 def times_of(args: argparse.Namespace) -> dict[str, Any]:

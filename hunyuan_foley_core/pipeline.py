@@ -22,7 +22,7 @@ from .scenes import decode_scenes, kept_cuts
 from .timed_prompts import TimedPrompt, complete, elsewhere, prompt_weights
 from .timing import LATENT_RATE, latent_frames
 from .velocity import Texts, TimedText
-from .windows import WindowSettings, plan_windows
+from .windows import plan_windows
 
 Progress = Callable[[str, float, float], None]  # (stage, done, total); raising cancels
 
@@ -53,7 +53,7 @@ class Settings:
         prompt: with timed prompts, what is heard at all other times.
         timed_prompts: prompts that hold for a part of the clip.
         cuts: seconds at which scenes of the video begin; each scene is made for itself.
-        windows: how long clips are made in parts; None: as the transformer's weights want it.
+        windows: length and overlap of the windows of a long clip, in seconds; None: as the transformer's weights want it.
         seconds: length without a video, or the most to read of a video; None: 8 s, or all of the video.
         guidance_interval: (high, low) noise levels between which guidance works.
         seed, first_take, takes: how many sounds to make at once, and from which on of those that the seed has: a take is
@@ -67,7 +67,7 @@ class Settings:
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
     timed_prompts: tuple[TimedPrompt, ...] = ()
     cuts: tuple[float, ...] = ()
-    windows: WindowSettings | None = None
+    windows: tuple[float | None, float | None] | None = None
     seconds: float | None = None
     steps: int = 50
     guidance_scale: float = 4.5
@@ -249,7 +249,7 @@ def _latents(loader: Loader, settings: Settings, video: VideoFeatures | None, pr
         visual=video.visual if video is not None else None,
         sync=video.sync if video is not None else None,
         **settings.for_sample(),
-        windows=plan_windows(frames, settings.windows or transformer.windows, cuts),
+        windows=plan_windows(frames, transformer.windows.changed(*settings.windows or (None, None)), cuts),
         callback=lambda step, steps, _: advance(step, steps),
     )
 

@@ -50,9 +50,20 @@ class WindowSettings:
                 f"Windows of {length:g} s that overlap by {overlap:g} s cannot be laid out.",
                 f"Expected windows of at least {LEAST_SECONDS:g} s, and an overlap above 0 and at least "
                 f"{SEGMENT_LATENTS / LATENT_RATE:g} s shorter than that.",
-                "8 and 1.92 are the defaults.",
+                "8 and 1.92 are those of the released model.",
             )
         return settings
+
+    def changed(self, length: float | None, overlap: float | None) -> "WindowSettings":
+        """The same where None is given, else in seconds; with another length everything longer than it is made in windows.
+
+        InputError as for `from_seconds`.
+        """
+        if length is None and overlap is None:
+            return self
+        own = self.length / LATENT_RATE, self.overlap / LATENT_RATE
+        settings = self.from_seconds(*(mine if given is None else given for given, mine in zip((length, overlap), own)))
+        return settings if length is not None else replace(settings, longest_whole=self.longest_whole)
 
     @classmethod
     def of_weights(cls, config: Mapping[str, Any], name: str) -> "WindowSettings":

@@ -10,7 +10,7 @@ from comfy_api.v0_0_2 import io
 
 from ..hunyuan_foley_core.timing import LATENT_RATE, MAX_SECONDS
 from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
-from ..hunyuan_foley_core.windows import LEAST_SECONDS, Window, WindowSettings, fuse, plan_windows, takes_whole, window_features
+from ..hunyuan_foley_core.windows import Window, WindowSettings, fuse, plan_windows, takes_whole, window_features
 from .comfy_model import LENGTHS_KEY
 from .conditioning import MASK_KEY, cuts_of, fit_masks
 from .prepared_cache import CACHE_KEY, PreparedCache
@@ -22,27 +22,29 @@ HANDLER_KEY = "context_handler"  # where ComfyUI's samplers look for one among t
 class FoleyContextWindows(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        default = WindowSettings()
+        released = WindowSettings()
+        length, overlap, whole = (
+            f"{frames / LATENT_RATE:g}" for frames in (released.length, released.overlap, released.longest_whole)
+        )
         return io.Schema(
             node_id="FoleyContextWindows",
             display_name="Foley Context Windows",
             category=CATEGORY,
             description="Lets any sampler make sound longer than the model knows: in windows that overlap and are fused at "
-            "every step. Foley Sampler does this by itself for more than "
-            f"{default.longest_whole / LATENT_RATE:g} seconds; use this node for another sampler, or for other lengths.",
+            "every step. Foley Sampler does this by itself, as the weights want it; use this node for another sampler, or for "
+            "other lengths.",
             inputs=[
                 io.Model.Input("model", tooltip="From Load Foley Model, with any LoRA or patch in between."),
                 io.Float.Input(
-                    "window_seconds", default=default.length / LATENT_RATE, min=LEAST_SECONDS, max=MAX_SECONDS, step=0.32,
-                    round=0.01,
-                    tooltip="Length of a window in seconds, 1 to 15; the released model was trained on 8. Sound that is no "
-                    "longer is made in one piece.",
+                    "window_seconds", default=0.0, min=0.0, max=MAX_SECONDS, step=0.32, round=0.01,
+                    tooltip="Length of a window in seconds, 1 to 15; sound that is no longer is made in one piece. 0: as the "
+                    f"weights want it; the released model wants windows of {length} for more than {whole}.",
                 ),
                 io.Float.Input(
-                    "overlap_seconds", default=default.overlap / LATENT_RATE, min=0.32, max=MAX_SECONDS, step=0.32,
-                    round=0.01,
+                    "overlap_seconds", default=0.0, min=0.0, max=MAX_SECONDS, step=0.32, round=0.01,
                     tooltip="What neighbouring windows share at least, in seconds, 0.32 to 15 and at least 0.32 below the "
-                    "window; 1.92 is the default. More is slower and holds longer sounds together better.",
+                    f"window; 0: as the weights want it, {overlap} with the released model. More is slower and holds longer "
+                    "sounds together better.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, which makes longer sound in these windows, for any sampler.")],
@@ -51,7 +53,8 @@ class FoleyContextWindows(io.ComfyNode):
     @classmethod
     def execute(cls, model, window_seconds: float, overlap_seconds: float) -> io.NodeOutput:
         require_foley_model(model)
-        return io.NodeOutput(with_windows(model, WindowSettings.from_seconds(window_seconds, overlap_seconds)))
+        settings = windows_of_weights(model).changed(window_seconds or None, overlap_seconds or None)
+        return io.NodeOutput(with_windows(model, settings))
 
 
 def with_windows(model, settings: WindowSettings):

@@ -23,8 +23,8 @@ class FoleyEmptyLatent(io.ComfyNode):
             inputs=[
                 io.Float.Input(
                     "seconds", default=8.0, min=0.1, max=3600.0, step=0.1,
-                    tooltip="Length of the sound in seconds, 0.1 to 3600; more than 10 are made in windows of 8. Not "
-                    "used when a video is connected.",
+                    tooltip="Length of the sound in seconds, 0.1 to 3600; long sound is made in windows. Not used when a "
+                    "video is connected.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Sounds to make at once, 1 to 64."),
                 FoleyVideoIO.Input("video", optional=True, tooltip="From Encode Video: sound as long as the picture."),

@@ -32,8 +32,8 @@ class FoleySampler(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="From Load Foley Model, with any LoRA or patch in between. More than 10 seconds, and scenes, are "
-                    "made in windows of 8; Foley Context Windows sets other lengths.",
+                    tooltip="From Load Foley Model, with any LoRA or patch in between. Long sound and scenes are made "
+                    "in windows, as its weights want them; Foley Context Windows sets other lengths.",
                 ),
                 io.Conditioning.Input("positive", tooltip="From Encode Text: prompt, and picture if there is one."),
                 io.Conditioning.Input("negative", tooltip="From Encode Text."),

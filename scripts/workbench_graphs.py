@@ -24,7 +24,7 @@ WIDE = 620  # a column of pictures
 def foley_long(sheet: Sheet) -> Sheet:
     video, loaders, seen = _watched(sheet, SCENES_VIDEO)
     model, encoders, vae = loaders
-    windows = sheet.node("FoleyContextWindows", model=model["MODEL"], window_seconds=3.96, overlap_seconds=0.96)
+    windows = sheet.node("FoleyContextWindows", model=model["MODEL"])
     text = _words(sheet, encoders, seen, "things are hit and knocked at")
     latent = sheet.node("FoleyEmptyLatent", video=seen["video"])
     sampler = sheet.node(

@@ -7,8 +7,8 @@ LONG = f"""\
 Sound for videos of any length. To try it, {_SCENES}.
 
 A model knows clips of some seconds. *Foley Context Windows* shows it a longer one in windows that overlap, and fuses them \
-at every step, for any sampler: here ComfyUI's own. **With the released weights set 8 and 1.92**; the small model that this \
-begins with is best in windows of 3.96 s.
+at every step, for any sampler: here ComfyUI's own. **0 and 0 are the windows that the weights want**: 3.96 s for the small \
+model that this begins with, 8 s for the released ones.
 
 *Foley Sampler* does the same by itself, without that node, in the windows that the weights want."""
 

@@ -13,13 +13,13 @@ def spans_of(
     *,
     cuts: Sequence[int] = (),
     prompts: Sequence[TimedPrompt] = (),
-    windows: WindowSettings | None = None,
+    windows: tuple[float | None, float | None] | None = None,
 ) -> dict[str, list[Span]]:
     """The arguments `scenes`, `windows` and `prompts` of `draw_timeline`; nothing where the length is not known.
 
     Args:
         cuts: latent frames at which scenes begin, ascending, without 0; those past the end are left out.
-        windows: how long sound is made in parts, None: as with the released weights; shown where there are more of them
+        windows: length and overlap in seconds, None: as with the released weights; shown where there are more of them
             than scenes.
 
     Raises:
@@ -32,7 +32,7 @@ def spans_of(
     prompt_weights(complete(prompts, ""), frames, cuts)  # which refuses what the sampler would
     edges = [0, *cuts, frames]
     scenes = [Span(a / LATENT_RATE, b / LATENT_RATE, f"scene {n}") for n, (a, b) in enumerate(zip(edges, edges[1:]), 1)]
-    plan = plan_windows(frames, windows or WindowSettings(), cuts)
+    plan = plan_windows(frames, WindowSettings().changed(*windows or (None, None)), cuts)
     parts = [Span(w.start / LATENT_RATE, w.stop / LATENT_RATE, f"window {n}") for n, w in enumerate(plan, 1)]
     return {
         "scenes": scenes if cuts else [],

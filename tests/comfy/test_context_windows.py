@@ -68,6 +68,24 @@ def test_weights_that_say_so_are_sampled_in_windows_of_their_own(core, nodes):
     assert len(lengths) == 4 and max(lengths) == 198 and len(handler.windows((), 400)) == 1
 
 
+def test_the_node_left_as_it_is_gives_the_windows_that_the_weights_want(core, nodes, patcher):
+    from hunyuan_foley_core import small_model
+
+    node = core.context.FoleyContextWindows
+    own = nodes.loading.load_foley_model(str(small_model.FOLDER / small_model.TRANSFORMER))
+    fresh = [widget.default for widget in node.define_schema().inputs[1:]]
+
+    def settings(model, *lengths):
+        return node.execute(model, *lengths).args[0].model_options[core.context.HANDLER_KEY].settings
+
+    windows = core.windows.WindowSettings
+    assert settings(own, *fresh) == windows(198, 48, 400) and settings(patcher, *fresh) == windows(400, 96, 500)
+    assert settings(own, 8.0, 1.92) == settings(patcher, 8.0, 1.92) == windows(400, 96, 400)  # as saved workflows have it
+    assert settings(own, 0.0, 1.92) == windows(198, 96, 400) and settings(own, 6.0, 0.0) == windows(300, 48, 300)
+    with pytest.raises(core.errors.InputError, match="Windows of 0.32 s"):
+        settings(patcher, 0.32, 0.0)
+
+
 @pytest.mark.parametrize("with_picture", [True, False])
 def test_long_sound_is_that_of_the_core(core, run, patcher, path, case, with_picture):
     noise, text, negative = case
@@ -93,7 +111,7 @@ def test_the_node_sets_other_lengths(core, run, patcher, path, case):
     assert len(windows) == 4
     assert relative(sampled, reference(core, path, noise, text, negative, windows)) < 2e-6
     assert core.context.HANDLER_KEY not in patcher.model_options
-    with pytest.raises(core.errors.InputError, match="8 and 1.92 are the defaults"):
+    with pytest.raises(core.errors.InputError, match="8 and 1.92"):
         core.context.FoleyContextWindows.execute(patcher, 2.0, 2.0)
 
 

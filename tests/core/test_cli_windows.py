@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hunyuan_foley_core import cli, media
+from hunyuan_foley_core import cli, media, pipeline
+from hunyuan_foley_core.windows import WindowSettings, plan_windows
 from tests import videos
 
 
@@ -27,6 +28,14 @@ def test_windows_change_a_long_sound_and_not_a_short_one(make, video):
     windowed, short = make("--video", video, "--window", 1.2, "--overlap", 0.4), make("--video", video, "--window", 3)
     assert torch.equal(whole, short) and windowed.shape == whole.shape
     assert not torch.allclose(whole, windowed, atol=1e-3)
+
+
+def test_windows_with_another_overlap_are_as_long_as_the_weights_want(make, video, monkeypatch):
+    laid_out = []
+    monkeypatch.setattr(pipeline, "plan_windows", lambda *args: laid_out.append(args[1]) or plan_windows(*args))
+    for more in (["--overlap", 1.92], ["--window", 6]):
+        make("--video", video, *more)
+    assert laid_out == [WindowSettings(198, 96, 400), WindowSettings(300, 48, 300)]
 
 
 def test_timed_prompts_come_from_a_text_or_a_file(make, tmp_path):
@@ -55,7 +64,7 @@ def test_scenes_are_made_apart(make, video):
     (["--scenes", "0:01"], "There are cuts and no video"),
     (["--scenes", "detect"], "There is no video to find scenes in"),
     (["--video", "CLIP", "--scenes", "0:07"], "cut at 0:07, and the video ends at 0:02.4"),
-    (["--window", "8", "--overlap", "8"], "8 and 1.92 are the defaults"),
+    (["--window", "8", "--overlap", "8"], "8 and 1.92"),
 ])
 def test_mistakes_are_named(make, video, capsys, more, message):
     assert make(*(video if part == "CLIP" else part for part in more)) is None
