@@ -98,13 +98,13 @@ Alive = tuple[list[Tensor], list[Tensor] | None]  # features of prompts, and the
 
 
 def _alive(texts: Texts | None, window: Window) -> Alive:
-    """The prompts alive in a window, with weights at its frames, beside those of the window."""
+    """The prompts alive in a window, with weights at what it shows, beside those of the window."""
     if texts is None:
         return [], None
     if isinstance(texts, Tensor):
         return [texts], None
     alive = [text for text in texts if text.is_alive(window)]
-    weights = [text.weights[window.frames].to(window.weights.device) for text in alive]
+    weights = [window.shown(text.weights).to(window.weights.device) for text in alive]
     return [text.features for text in alive], weights
 
 
@@ -140,7 +140,7 @@ class ClipVelocity:
         """Velocity [B, C, L], float32, at the model's time (a scalar, 0 to 1000); unguided: of the prompts alone."""
         model_input = latents.to(self.like.dtype)
         return fuse(self.windows, (
-            self._of_window(number, model_input[..., window.frames], timestep, is_guided)
+            self._of_window(number, window.shown(model_input), timestep, is_guided)
             for number, window in enumerate(self.windows)
         ))
 
@@ -167,7 +167,7 @@ class ClipVelocity:
         if visual is not None and (len(self.windows) > 1 or not takes_whole(sync.shape[1], frames)):
             visual, sync = window_features(visual, sync, window)
         prepared = prepare_generation(
-            self.transformer, self.like[..., window.frames], self._texts[number][0], self._negatives[number][0], visual, sync,
+            self.transformer, window.shown(self.like), self._texts[number][0], self._negatives[number][0], visual, sync,
         )
         if len(self.windows) <= KEPT_WINDOWS:
             self._kept[number] = prepared

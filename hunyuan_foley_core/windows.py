@@ -2,7 +2,9 @@
 
 A window starts a multiple of 16 latent frames after its scene does, so that it takes sync segments whole, and the model
 counts positions from the window's start, as in training. Where windows overlap their velocities are added with weights
-that sum to one, as in MultiDiffusion (arXiv 2302.08113). No window reaches over a cut.
+that sum to one, as in MultiDiffusion (arXiv 2302.08113). No window reaches over a cut. The last one of several would be up
+to 15 frames shorter than the others, and sync tokens, which are stretched to a window, would stand elsewhere in it than the
+model knows: it is shown as long as the others.
 """
 
 import math
@@ -97,6 +99,7 @@ class Window:
         start, stop: latent frames of the clip.
         visual, sync: its first tokens among the clip's features.
         weights: of its velocity at each of its frames [stop - start], float32; those of all windows sum to one.
+        beyond: how many frames the model is shown behind its end; what it makes of them is dropped.
     """
 
     start: int
@@ -104,6 +107,7 @@ class Window:
     visual: int
     sync: int
     weights: Tensor
+    beyond: int = 0
 
     def to(self, device: torch.device | str) -> "Window":
         """The window with its weights on the device, so that no step brings them there."""
@@ -115,7 +119,18 @@ class Window:
 
     @property
     def timing(self) -> ClipTiming:
+        """Of what the model is shown."""
+        return ClipTiming.from_latent_frames(self.stop - self.start + self.beyond)
+
+    @property
+    def own_timing(self) -> ClipTiming:
+        """Of what it makes."""
         return ClipTiming.from_latent_frames(self.stop - self.start)
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Its part of x [..., L], and beyond its end that goes back again: [..., stop - start + beyond]."""
+        part = x[..., self.frames]
+        return torch.cat((part, part[..., -1 - self.beyond : -1].flip(-1)), dim=-1) if self.beyond else part
 
 
 def first_picture(latent_frame: int, tokens: int, count: int) -> int:
@@ -145,10 +160,11 @@ def _scene_windows(first: int, scene: ClipTiming, visual: int, sync: int, settin
     windows = []
     spans = _spans(scene.latent_frames, settings)
     for (start, stop), weights in zip(spans, _hand_overs(spans, settings.overlap), strict=True):
+        beyond = settings.length - (stop - start) if len(spans) > 1 else 0
         count = ClipTiming.from_latent_frames(stop - start).visual_tokens
         windows.append(Window(
             first + start, first + stop, visual + first_picture(start, scene.visual_tokens, count),
-            sync + start // SEGMENT_LATENTS * SEGMENT_TOKENS, weights,
+            sync + start // SEGMENT_LATENTS * SEGMENT_TOKENS, weights, beyond,
         ))
     return windows
 
@@ -194,13 +210,24 @@ def window_at(start: int, frames: int, visual_tokens: int) -> Window:
 def window_features(visual: Tensor, sync: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """What a window sees: of visual [B, V, D] and sync [B, S, D], as many tokens as a clip of its length has.
 
+    Beyond its end the last picture and the last sync segment are held.
+
     Raises:
         InputError: the features end well before the window does.
     """
-    counts = window.timing
+    own, shown = window.own_timing, window.timing
     _check_reach(sync.shape[1], window)
-    first = max(0, min(window.visual, visual.shape[1] - counts.visual_tokens))
-    return visual[:, first : first + counts.visual_tokens], sync[:, window.sync : window.sync + counts.sync_tokens]
+    first = max(0, min(window.visual, visual.shape[1] - own.visual_tokens))
+    pictures, segments = visual[:, first : first + own.visual_tokens], sync[:, window.sync : window.sync + own.sync_tokens]
+    return (
+        _held(pictures, shown.visual_tokens - own.visual_tokens, 1),
+        _held(segments, shown.sync_tokens - own.sync_tokens, SEGMENT_TOKENS),
+    )
+
+
+def _held(features: Tensor, more: int, unit: int) -> Tensor:
+    """[B, N + more, D] of [B, N, D]: the last `unit` tokens again and again."""
+    return torch.cat((features, *[features[:, -unit:]] * (more // unit)), dim=1) if more else features
 
 
 def takes_whole(sync_tokens: int, latent_frames: int) -> bool:
@@ -214,7 +241,7 @@ def takes_whole(sync_tokens: int, latent_frames: int) -> bool:
 
 
 def _check_reach(tokens: int, window: Window) -> None:
-    missing = (window.sync + window.timing.sync_tokens - tokens) // SEGMENT_TOKENS * SEGMENT_LATENTS
+    missing = (window.sync + window.own_timing.sync_tokens - tokens) // SEGMENT_TOKENS * SEGMENT_LATENTS
     if missing > _MISSING_LATENTS:
         raise InputError(
             f"The picture ends about {missing / LATENT_RATE:.1f} s before {window.stop / LATENT_RATE:.1f} s of the sound.",
@@ -224,12 +251,13 @@ def _check_reach(tokens: int, window: Window) -> None:
 
 
 def fuse(windows: Sequence[Window], velocities: Iterable[Tensor]) -> Tensor:
-    """Velocity [..., L] of the clip from those of its windows [..., l], in their order; each is let go once it is added."""
+    """Velocity [..., L] of the clip from those of its windows [..., l + beyond], in their order; each is let go once it is
+    added."""
     if len(windows) == 1:
         return next(iter(velocities))
     fused = None
     for window, velocity in zip(windows, velocities, strict=True):
         if fused is None:
             fused = velocity.new_zeros(*velocity.shape[:-1], windows[-1].stop)
-        fused[..., window.frames] += window.weights.to(velocity) * velocity
+        fused[..., window.frames] += window.weights.to(velocity) * velocity[..., : len(window.weights)]
     return fused

@@ -113,7 +113,7 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
         def predict(window: Window) -> torch.Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
             parts = [self.get_resized_cond(cond, x_in, window, cache=cache) for cond in conds]
-            return torch.stack(calc_cond_batch(model, parts, x_in[..., window.frames], timestep, options))
+            return torch.stack(calc_cond_batch(model, parts, window.shown(x_in), timestep, options))
 
         return list(fuse(windows, map(predict, windows)).unbind())
 
@@ -141,7 +141,7 @@ def _entry_in(entry: dict, window: Window) -> dict:
     cut = {name: features[name]._copy_with(part) for name, part in zip(("visual", "sync"), parts, strict=True)}
     entry = {**entry, "model_conds": {**features, **cut}}
     if MASK_KEY in entry:
-        entry[MASK_KEY] = entry[MASK_KEY][..., window.frames]
+        entry[MASK_KEY] = window.shown(entry[MASK_KEY])
     return entry
 
 
@@ -167,5 +167,5 @@ def shape_at_once(model_options: dict | None, shape) -> list[int]:
     handler = (model_options or {}).get(HANDLER_KEY)
     if not isinstance(handler, FoleyContextHandler):
         return list(shape)
-    longest = max(window.stop - window.start for window in handler.windows((), shape[-1]))
+    longest = max(window.stop - window.start + window.beyond for window in handler.windows((), shape[-1]))
     return [*shape[:-1], longest]

@@ -35,9 +35,11 @@ class PreparedCache:
         """What `prepare()` gave for equal conditions and length, newest first."""
         # Replaced as a whole and never changed, because ComfyUI may sample on several GPUs, each in a thread.
         entries = self._entries
-        entry = _find(entries, conditions, latent_frames, operator.is_) or _find(entries, conditions, latent_frames, _equal)
+        entry = _find(entries, conditions, latent_frames, operator.is_)
         if entry is None:
-            entry = (conditions, latent_frames, prepare())
+            known = _find(entries, conditions, latent_frames, _equal)
+            # Kept under these tensors as well: the next step brings them again, and would wait for a GPU to compare them.
+            entry = (conditions, latent_frames, known[2] if known is not None else prepare())
         self._entries = (entry, *(other for other in entries if other is not entry))[:MAX_ENTRIES]
         return entry[2]
 

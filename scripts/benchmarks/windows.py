@@ -1,9 +1,10 @@
 """What windows, scenes and timed prompts do to sound, on the small model or another one.
 
-    python scripts/benchmarks/windows.py borders|level|memory|films|time|prompts|cuts [--models MODELS] [--steps 16] [--clips 1]
+    python scripts/benchmarks/windows.py MEASURE [--models MODELS] [--steps 16] [--clips 1]       (one of these:)
 
 borders: onset F1 against the true events, within half a second of a hand-over between windows and elsewhere (64 s clips in
     which one thing acts).
+ends: onset F1 behind the last hand-over, of clips whose last window would be shorter than the others (one thing acts).
 level: how the level steps over a hand-over, and over places between them (64 s of a room's noise, and of rolling; text alone).
 memory: peak above the model while 1 and 10 minutes are sampled, above what noise and features take.
 films: the command `generate` from file to file on films of 1 and 10 minutes: peak memory of the process, and time.
@@ -46,6 +47,8 @@ HELD_OUT = 900_000  # seeds from here on are not for training
 TOLERANCE = 0.06  # seconds between a heard and a true onset
 AROUND = 0.5  # seconds to either side of a hand-over
 FEWEST_EVENTS = 40
+ENDS = 9.42, 9.56  # seconds: last windows of 183 and 190 frames in place of 198
+FEWEST_AT_END = 3  # events behind the last hand-over
 FILMS = 60.0, 600.0  # seconds
 LEVELS = {"steady": "a quiet room with a wooden block", "rolling": "a stone ball rolls over the ground"}
 ASKED = {
@@ -64,12 +67,7 @@ def borders(files: ModelFiles, settings: Settings, clips: int) -> dict:
     near, far = OnsetScore(0, 0, 0), OnsetScore(0, 0, 0)
     moments = np.array(hand_overs(_windows(files)))
     for seed in itertools.islice(seeds, clips):
-        clip = make_clip(seed, SECONDS, things=1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "clip.mp4"
-            write_picture(clip, path, preset="ultrafast")
-            heard = onsets(generate(files, replace(settings, prompt=clip.caption, seed=seed), path)[0].numpy())
-        true = np.array([event.time for event in clip.events])
+        heard, true = _onsets(files, settings, seed, SECONDS)
         near += compare(*(_close(times, moments, AROUND) for times in (heard, true)), TOLERANCE)
         far += compare(*(_close(times, moments, AROUND, False) for times in (heard, true)), TOLERANCE)
     return {
@@ -78,9 +76,32 @@ def borders(files: ModelFiles, settings: Settings, clips: int) -> dict:
     }
 
 
-def _windows(files: ModelFiles) -> tuple[Window, ...]:
+def ends(files: ModelFiles, settings: Settings, clips: int) -> dict:
+    found = {}
+    for seconds in ENDS:
+        last = hand_overs(_windows(files, seconds))[-1]
+        events = ((seed, make_scene(seed, seconds, 1).events) for seed in itertools.count(HELD_OUT))
+        seeds = (seed for seed, of_seed in events if sum(event.time > last for event in of_seed) >= FEWEST_AT_END)
+        score = OnsetScore(0, 0, 0)
+        for seed in itertools.islice(seeds, clips):
+            score += compare(*(times[times > last] for times in _onsets(files, settings, seed, seconds)), TOLERANCE)
+        found[f"{seconds:g} s"] = {"f1": score.f1, "matched": score.matched, "found": score.found, "true": score.true}
+    return found
+
+
+def _onsets(files: ModelFiles, settings: Settings, seed: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Heard and true ones of a clip in which one thing acts."""
+    clip = make_clip(seed, seconds, things=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_picture(clip, path, preset="ultrafast")
+        heard = onsets(generate(files, replace(settings, prompt=clip.caption, seed=seed), path)[0].numpy())
+    return np.asarray(heard), np.array([event.time for event in clip.events])
+
+
+def _windows(files: ModelFiles, seconds: float = SECONDS) -> tuple[Window, ...]:
     """Those that the weights want for such a clip."""
-    return plan_windows(latent_frames(SECONDS), checkpoint.load_transformer(files.transformer).windows)
+    return plan_windows(latent_frames(seconds), checkpoint.load_transformer(files.transformer).windows)
 
 
 def _close(times: np.ndarray, moments: np.ndarray, within: float, wanted: bool = True) -> np.ndarray:
@@ -227,7 +248,8 @@ def _reach_ms(difference: np.ndarray, least: float) -> float:
 
 
 MEASURES = {
-    "borders": borders, "level": level, "memory": memory, "films": films, "time": duration, "prompts": prompts, "cuts": cuts,
+    "borders": borders, "ends": ends, "level": level, "memory": memory, "films": films, "time": duration, "prompts": prompts,
+    "cuts": cuts,
 }
 
 

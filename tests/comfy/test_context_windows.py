@@ -93,7 +93,8 @@ def test_long_sound_is_that_of_the_core(core, run, patcher, path, case, with_pic
     model = core.context.with_default_windows(patcher)
     sampled = run(model, *conditionings(core, text, negative, features), noise=noise, steps=2)
     windows = core.windows.plan_windows(FRAMES)
-    assert run.forwards == [2] * len(windows) * 2 and run.prepares == len(windows)
+    # Without a picture windows of one length have the same conditions.
+    assert run.forwards == [2] * len(windows) * 2 and run.prepares == (len(windows) if with_picture else 1)
     assert relative(sampled, reference(core, path, noise, text, negative, **features)) < 2e-6
 
 
@@ -165,7 +166,7 @@ def test_room_is_made_for_one_window(core, run, patcher, monkeypatch):
     monkeypatch.setattr(core.model.FoleyModel, "memory_required", noted)
     texts = [[[normal(seed, 1, TOKENS, WIDTH), {}]] for seed in (6, 7)]
     run(core.context.with_default_windows(patcher), *texts, noise=normal(4, 1, WIDTH, FRAMES), steps=1)
-    assert {shape[-1] for shape in shapes} <= {400, 392}
+    assert {shape[-1] for shape in shapes} == {400}
 
 
 def test_the_sampler_node_makes_long_sound_by_itself(core, patcher, path, case):

@@ -9,7 +9,7 @@ from hunyuan_foley_core.errors import CheckpointError, InputError
 from hunyuan_foley_core.sampling import TIMESTEP_SCALE, linear_sigmas, make_noise, sample
 from hunyuan_foley_core.timing import ClipTiming
 from hunyuan_foley_core.velocity import KEPT_WINDOWS, TimedText, prepare_generation
-from hunyuan_foley_core.windows import SEGMENT_LATENTS, WindowSettings, plan_windows, takes_whole, window_features
+from hunyuan_foley_core.windows import SEGMENT_LATENTS, WindowSettings, fuse, plan_windows, takes_whole, window_features
 
 from .parity import cases, relative_error, weights
 
@@ -47,6 +47,7 @@ def test_windows_cover_a_clip_with_weights_that_sum_to_one(frames, settings):
     if len(windows) > 1:
         lengths = [window.stop - window.start for window in windows]
         assert set(lengths[:-1]) == {settings.length} and settings.length - SEGMENT_LATENTS < lengths[-1] <= settings.length
+        assert all(window.beyond == settings.length - length for window, length in zip(windows, lengths))
         shared = min(before.stop - after.start for before, after in zip(windows, windows[1:]))
         assert shared >= min(settings.overlap, settings.length - SEGMENT_LATENTS)
 
@@ -106,6 +107,25 @@ def test_a_window_sees_the_features_of_its_own_time():
         assert (seen.shape[1], heard.shape[1]) == (window.timing.visual_tokens, window.timing.sync_tokens)
 
 
+def test_the_last_window_is_shown_as_long_as_the_others():
+    """478 frames in windows of 198: eight frames go back again behind the end, and a segment that is not there is held."""
+    windows = plan_windows(478, WindowSettings(198, 48, 400))
+    last, counts = windows[-1], ClipTiming.from_latent_frames(478)
+    assert (last.start, last.stop, last.beyond) == (288, 478, 8) and {window.timing for window in windows} == {last.timing}
+    shown = last.shown(torch.arange(478.0))
+    assert shown.tolist() == [*range(288, 478), *range(476, 468, -1)]
+    visual, sync = (torch.arange(n).float()[None, :, None] for n in (counts.visual_tokens, counts.sync_tokens))
+    seen, heard = window_features(visual, sync, last)
+    pictures = list(range(46, counts.visual_tokens))
+    assert seen[0, :, 0].tolist() == pictures + pictures[-1:] and len(seen[0]) == 31
+    tokens = list(range(144, counts.sync_tokens))
+    assert heard[0, :, 0].tolist() == tokens + tokens[-8:] and len(heard[0]) == 88
+    assert plan_windows(400, WindowSettings(198, 48, 400))[0].beyond == 0
+    velocities = [torch.full((1, 198), float(number)) for number in range(3)]
+    velocities[-1][:, 190:] = torch.nan  # what is made of the frames beyond the end is not looked at
+    assert fuse(windows, velocities).shape == (1, 478) and fuse(windows, velocities)[0, -1] == 2
+
+
 def test_scenes_have_features_of_their_own():
     scenes = [ClipTiming.from_latent_frames(n) for n in (100, 46, 854, 1000)]
     visual = torch.cat([torch.full((1, scene.visual_tokens, 1), float(i)) for i, scene in enumerate(scenes)], dim=1)
@@ -160,9 +180,9 @@ def fused_by_hand(transformer, noise, windows, seen):
     """One step from pure noise to sound."""
     total = torch.zeros_like(noise)
     for window in windows:
-        part = noise[..., window.frames]
+        part, length = window.shown(noise), window.stop - window.start
         visual, sync = window_features(seen["visual"], seen["sync"], window)
-        total[..., window.frames] += (part - plain(transformer, part, 1, visual, sync)) * window.weights
+        total[..., window.frames] += (part - plain(transformer, part, 1, visual, sync))[..., :length] * window.weights
     return noise - total
 
 
