@@ -48,9 +48,9 @@ def rotation(positions: Tensor, head_dim: int) -> Rotation:
 
 def rotate(x: Tensor, table: Rotation) -> Tensor:
     """Turns the pairs (2i, 2i+1) of x [B, N, H, head_dim] by the table; computed in float32, returned in x's dtype."""
-    x32 = x.float()
-    swapped = x32.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
-    return torch.addcmul(x32 * table.cos, swapped, table.sin).to(x.dtype)
+    # The tables are float32, and what meets them becomes so by itself: a copy of x in float32 would be one pass more.
+    swapped = x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
+    return torch.addcmul(x * table.cos, swapped, table.sin).to(x.dtype)
 
 
 def nearest_indices(source: int, target: int, device: torch.device | str) -> Tensor:

@@ -164,6 +164,8 @@ def servers(server, gpu_server):
 @pytest.mark.parametrize("name", sorted(set(test_workflows.NAMES) - {test_workflows.RELEASED}))
 def test_workflows_run_on_a_gpu(servers, name):
     graph = test_workflows.changed(name, steps=2)
-    ours, theirs = (test_workflows.sound(test_workflows.made_by(one, graph))[0] for one in servers)
-    assert ours.shape == theirs.shape and relative_error(ours, theirs) <= 1e-3
+    files = [test_workflows.made_by(one, graph) for one in servers]
+    ours, theirs = (test_workflows.sound(file)[0] for file in files)
+    tolerance = 1e-3 if files[0].suffix == ".flac" else 0.1  # AAC makes much of the last bits
+    assert ours.shape == theirs.shape and relative_error(ours, theirs) <= tolerance
     assert ours.std() > test_workflows.FAINT
