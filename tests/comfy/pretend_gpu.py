@@ -22,15 +22,23 @@ NODE_CLASS_MAPPINGS = {{}}
 """
 
 
-def management(free: SimpleNamespace, module) -> dict:
-    """What of `comfy.model_management` is another; `free.bytes` is how much memory ComfyUI finds free."""
+def management(free: SimpleNamespace, module, half: bool = False) -> dict:
+    """What of `comfy.model_management` is another.
+
+    Args:
+        free: `free.bytes` is how much memory ComfyUI finds free.
+        half: whether the device is one that computes in bfloat16 and float16, as GPUs do.
+    """
+
+    def is_used(device=None, *args, **kwargs) -> bool:
+        return half and device is not None and device.type == NAME
 
     def memory(dev=None, torch_free_too=False, torch_total_too=False):
         return (free.bytes, free.bytes) if torch_free_too or torch_total_too else free.bytes
 
     return {
         "get_torch_device": lambda: torch.device(NAME, 0), "vram_state": module.VRAMState.NORMAL_VRAM,
-        "get_total_memory": memory, "get_free_memory": memory,
+        "get_total_memory": memory, "get_free_memory": memory, "should_use_bf16": is_used, "should_use_fp16": is_used,
     }
 
 
@@ -47,7 +55,7 @@ def serve() -> None:
     import comfy.model_management
     import execution
 
-    for name, value in management(SimpleNamespace(bytes=EVERYTHING), comfy.model_management).items():
+    for name, value in management(SimpleNamespace(bytes=EVERYTHING), comfy.model_management, half=True).items():
         setattr(comfy.model_management, name, value)
     register()
     execute = execution.PromptExecutor.execute

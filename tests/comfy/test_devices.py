@@ -139,7 +139,7 @@ def crossed_in(log: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def gpu_server(comfyui, tmp_path_factory):
-    """A server whose GPU is the pretended device."""
+    """A server whose GPU is the pretended device, which computes in bfloat16 and float16."""
     from comfy_server import ComfyServer, install_pack
 
     base = tmp_path_factory.mktemp("gpu")
@@ -164,8 +164,7 @@ def servers(server, gpu_server):
 @pytest.mark.parametrize("name", sorted(set(test_workflows.NAMES) - {test_workflows.RELEASED}))
 def test_workflows_run_on_a_gpu(servers, name):
     graph = test_workflows.changed(name, steps=2)
-    files = [test_workflows.made_by(one, graph) for one in servers]
-    ours, theirs = (test_workflows.sound(file)[0] for file in files)
-    tolerance = 1e-3 if files[0].suffix == ".flac" else 0.1  # AAC makes much of the last bits
-    assert ours.shape == theirs.shape and relative_error(ours, theirs) <= tolerance
+    ours, theirs = (test_workflows.sound(test_workflows.made_by(one, graph))[0] for one in servers)
+    # Another sound would differ by more than 1.
+    assert ours.shape == theirs.shape and relative_error(ours, theirs) <= 0.4
     assert ours.std() > test_workflows.FAINT
