@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hunyuan_foley_core import ops
-from hunyuan_foley_core.model.frame_conv import as_one_product, frame_conv, is_product
+from hunyuan_foley_core.model.frame_conv import as_one_product, frame_conv, is_product, side_by_side
 from tests.pretend_device import NAME, pretend_device
 
 
@@ -19,6 +19,7 @@ def test_it_is_the_convolution(frames, taps, with_bias):
     expected = F.conv1d(x, weight, bias, padding=taps // 2)
     for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2)):
         torch.testing.assert_close(as_one_product(given, weight, bias), expected)
+    torch.testing.assert_close(as_one_product(side_by_side(x, taps), weight, bias), expected)
 
 
 def test_the_weight_is_read_as_it_lies():
