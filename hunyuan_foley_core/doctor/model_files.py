@@ -80,7 +80,8 @@ def identify(path: Path) -> ModelFile | None:
     except FoleyError as error:
         is_ours = network in OURS_ALONE or path.name in NAMES or path.parent.name == "foley"
         network = network or NAMES.get(path.name)
-        return _file(path, network, "damaged", problem=error.reason(), link=error.link()) if is_ours else None
+        what = "damaged" if isinstance(error, DamagedFileError) else "cannot be used"
+        return _file(path, network, what, problem=error.reason(), link=error.link()) if is_ours else None
     return _file(path, network, what, widths)
 
 

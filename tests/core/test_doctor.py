@@ -158,7 +158,13 @@ def test_files_of_other_packs_are_left_alone_and_nothing_is_run(complete, capsys
 def test_a_page_saved_under_the_name_of_a_model_is_one_that_is_damaged(complete):
     (complete / VAE).write_text("<html>Please log in</html>")
     report = doctor.examine(comfyui=complete)
-    assert "is a web page" in found(report, VAE).problem and not report.is_well
+    assert "is a web page" in found(report, VAE).problem and found(report, VAE).what == "damaged" and not report.is_well
+
+
+def test_a_whole_file_of_a_format_that_is_not_read_is_not_called_damaged(complete):
+    (complete / VAE).write_bytes(b"GGUF" + bytes(100))
+    file = found(doctor.examine(comfyui=complete), VAE)
+    assert file.what == "cannot be used" and "is a GGUF file" in file.problem
 
 
 def test_a_file_of_the_other_format_gets_its_suffix(complete):
