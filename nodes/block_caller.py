@@ -6,11 +6,14 @@ not break it. Between the blocks the compiler is off and costs nothing.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 
 import torch
 from torch import Tensor
 
+# Of one kind of block in a process: two for the batches, times the models, the attentions, and what is loaded in part.
+MOST_VERSIONS = 64
 
 
 def kept_out(function: Callable) -> Callable:
@@ -31,6 +34,14 @@ Compiler = Callable[[Callable], Callable]
 def compiler_of(network: torch.nn.Module) -> Compiler | None:
     """What `torch.compile` wrapped the network with, as it was set there; None: it did not."""
     return getattr(network, "dynamo_ctx", None)
+
+
+def many_versions(compiler: Compiler | None) -> AbstractContextManager:
+    """Within it the compiler goes on to compile a block of which it has eight versions, where it would give up."""
+    if compiler is None:
+        return nullcontext()
+    config = torch._dynamo.config
+    return config.patch(cache_size_limit=max(MOST_VERSIONS, config.cache_size_limit))  # of newer torch `recompile_limit` too
 
 
 class BlockCaller:

@@ -12,7 +12,7 @@ from ..hunyuan_foley_core.config import TransformerConfig
 from ..hunyuan_foley_core.errors import InputError, WrongConnectionError
 from ..hunyuan_foley_core.model import FoleyTransformer, different_samples
 from ..hunyuan_foley_core.timing import ClipTiming
-from .block_caller import BlockCaller, compiler_of, kept_out
+from .block_caller import BlockCaller, compiler_of, kept_out, many_versions
 from .kept_conditions import KeptCond
 from .prepared_cache import CACHE_KEY
 from .scaled_fp8 import loads_onto_meta
@@ -60,10 +60,11 @@ class FoleyDiffusionModel(FoleyTransformer):
     ):
         if prepared is None:
             prepared = self.prepare(context, visual, sync, x.shape[-1])
-        return self.denoise(
-            x, timestep, prepared,
-            attention=_attention(transformer_options), call_block=BlockCaller(transformer_options, compiler),
-        )
+        with many_versions(compiler):
+            return self.denoise(
+                x, timestep, prepared,
+                attention=_attention(transformer_options), call_block=BlockCaller(transformer_options, compiler),
+            )
 
 
 def _attention(transformer_options):

@@ -2,6 +2,7 @@
 
 import cProfile
 import pstats
+from types import FunctionType
 
 import pytest
 import torch
@@ -89,6 +90,20 @@ def test_replaced_blocks_do_not_break_it(compiled, sample, patcher):
     replaced = sample(replace(compiled), frames=100)
     assert relative_error(replaced, sample(replace(patcher), frames=100)) < 1e-6
     assert len(compiled.graphs) == KINDS
+
+
+def test_it_goes_on_compiling_where_the_compiler_would_give_up(compiled, sample):
+    """Each model, attention and batch of one needs versions of its own; torch makes eight of a function."""
+    def attention(function, *args, **kwargs):
+        return function(*args, **kwargs)
+
+    for number in range(1, 6):
+        model = compiled.clone()
+        another = FunctionType(attention.__code__.replace(co_name=f"attention{number}"), globals())
+        model.model_options["transformer_options"]["optimized_attention_override"] = another
+        for cfg in (4.5, 1.0):
+            sample(model, frames=100, cfg=cfg)
+        assert len(compiled.graphs) == 2 * KINDS * number
 
 
 @pytest.mark.parametrize("options", [dict(fullgraph=True), dict(dynamic=True), dict(dynamic=False)])
