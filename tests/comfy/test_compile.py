@@ -92,6 +92,24 @@ def test_replaced_blocks_do_not_break_it(compiled, sample, patcher):
     assert len(compiled.graphs) == KINDS
 
 
+@pytest.mark.parametrize("how", ["forward", "hook"])
+def test_what_other_nodes_put_into_a_block_works_with_it(compiled, sample, patcher, how):
+    def skip(audio, *others):
+        return audio
+
+    block = patcher.model.diffusion_model.single_blocks[0]
+    models = compiled.clone(), patcher.clone()
+    if how == "forward":
+        for model in models:
+            model.add_object_patch("diffusion_model.single_blocks.0.forward", skip)
+    else:
+        hook = block.register_forward_hook(lambda block, inputs, output: skip(*inputs))
+    made, wanted = (sample(model, frames=100) for model in models)
+    if how == "hook":
+        hook.remove()
+    assert relative_error(made, wanted) < 1e-6 < 0.01 < relative_error(sample(patcher, frames=100), wanted)
+
+
 def test_it_goes_on_compiling_where_the_compiler_would_give_up(compiled, sample):
     """Each model, attention and batch of one needs versions of its own; torch makes eight of a function."""
     def attention(function, *args, **kwargs):
