@@ -96,11 +96,13 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
         """The entries as they hold in the window: those alive in it, or else all. `cache` keeps them for later steps."""
         if cond_in is None:
             return None
+        # All that the functions read of it: where scenes count their tokens for themselves, its frames alone do not tell.
+        place = window.start, window.stop, window.visual, window.sync, window.beyond
 
         def once(function: Callable, entry: dict):
             if cache is None:
                 return function(entry, window)
-            return cache.part(entry, (function, window.start, window.stop), lambda: function(entry, window))
+            return cache.part(entry, (function, place), lambda: function(entry, window))
 
         alive = [entry for entry in cond_in if once(_is_alive, entry)]
         return [once(_entry_in, entry) for entry in alive or cond_in]

@@ -156,6 +156,19 @@ def test_many_windows_go_past_the_cache(core, run, patcher):
     assert len(windows) > core.velocity.KEPT_WINDOWS and run.prepares == 2 * len(windows)
 
 
+def test_windows_of_the_same_frames_may_see_other_tokens(core, run, patcher, case):
+    """Where one half has scenes and the other none, the windows are others as soon as one is predicted alone."""
+    _, text, negative = case
+    noise, features = normal(4, 1, WIDTH, 1000), seen(core, [1000])
+    positive, _ = conditionings(core, text, negative, features)
+    _, of_scenes = conditionings(core, text, negative, features, cuts=(400,))
+    model = core.guidance.guide_within(core.context.with_windows(patcher, core.windows.WindowSettings()), (1.0, 0.4))
+    made = run(model, positive, of_scenes, noise)
+    with pytest.MonkeyPatch.context() as nothing_kept:
+        nothing_kept.setattr(core.cache.PreparedCache, "part", lambda self, whole, key, make: make())
+        assert relative(made, run(model, positive, of_scenes, noise)) < 1e-6
+
+
 def test_room_is_made_for_one_window(core, run, patcher, monkeypatch):
     shapes, required = [], core.model.FoleyModel.memory_required
 
