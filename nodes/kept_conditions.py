@@ -1,6 +1,7 @@
 """Conditions that hand the same tensor to every step, so that `PreparedCache` knows it without looking at its values."""
 
 import comfy.conds
+import torch
 
 
 class KeptCond(comfy.conds.CONDRegular):
@@ -20,6 +21,9 @@ class KeptCond(comfy.conds.CONDRegular):
 
     def concat(self, others):
         key = tuple(map(id, others))
-        if key not in self._joined:
-            self._joined[key] = (others, super().concat(others))  # with the others, whose ids stay theirs
-        return self._joined[key][1]
+        _, joined, version = self._joined.get(key, (None, None, None))
+        if joined is None or joined._version != version:  # a model_function_wrapper may change in place what it is handed
+            with torch.inference_mode(False):  # in which tensors count their changes
+                joined = super().concat(others)
+            self._joined[key] = (others, joined, joined._version)  # with the others, whose ids stay theirs
+        return joined

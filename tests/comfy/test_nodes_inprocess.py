@@ -254,6 +254,20 @@ def test_wrappers_find_the_options_where_easycache_looks(comfy, run, patcher):
     assert seen == [True] * 4
 
 
+def test_a_wrapper_may_change_in_place_what_it_is_handed(run, patcher):
+    def wrapped(change):
+        model, strengths = patcher.clone(), iter((1.0, 0.8, 0.6, 0.4))
+
+        def wrapper(apply_model, args):
+            visual = change(args["c"]["visual"], next(strengths))
+            return apply_model(args["input"], args["timestep"], **{**args["c"], "visual": visual})
+
+        model.set_model_unet_function_wrapper(wrapper)
+        return run(model)
+
+    assert torch.equal(wrapped(torch.Tensor.mul_), wrapped(torch.mul))
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(positive_text=torch.zeros(1, 5, 64)), "text features, made with `another node`, are 64 wide"),
     (dict(noise=torch.zeros(1, 4, 8, 8)), "audio latents \\[batch, 128, frames\\]"),
