@@ -78,9 +78,9 @@ def _attention(transformer_options):
     return attention
 
 
-def _is_one_time(t, transformer_options) -> bool:
+def _is_one_time(t, transformer_options, times_may_differ: bool) -> bool:
     """Whether all samples of a step are at one noise level; to look at the levels makes the program wait for a GPU."""
-    levels = transformer_options.get("sigmas")  # of the sounds, before they are repeated for guidance
+    levels = None if times_may_differ else transformer_options.get("sigmas")  # of the sounds, not yet repeated for guidance
     return len(t) == 1 or (levels is not None and len(levels) == 1) or bool((t == t[0]).all())
 
 
@@ -138,7 +138,8 @@ class FoleyModel(comfy.model_base.BaseModel):
         c_crossattn, visual, sync = features = tuple(tensor.to(x.device, dtype) for tensor in given)
         # Not among the options, where TorchCompileModel of newer versions does not look for changed shapes.
         prepared = None
-        if cache is not None and self._weights_are_constant() and _is_one_time(t, transformer_options):
+        is_constant = cache is not None and self._weights_are_constant()
+        if is_constant and _is_one_time(t, transformer_options, cache.times_may_differ):
             prepared = cache.get(given, frames, lambda: self._prepare(features, frames))
         return super()._apply_model(
             x, t, c_concat, c_crossattn, control, transformer_options,

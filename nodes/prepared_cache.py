@@ -25,9 +25,13 @@ class PreparedCache:
 
     Not by ComfyUI's condition ids, because context windows, batching and region masks hand different pieces of the same
     condition to the model.
+
+    Attributes:
+        times_may_differ: whether something in the run may take the samples of a step to noise levels of their own.
     """
 
-    def __init__(self):
+    def __init__(self, times_may_differ: bool = False):
+        self.times_may_differ = times_may_differ
         self._entries: tuple[tuple[Conditions, int, Any], ...] = ()
         self._parts: dict[tuple[int, Any], tuple[dict, Any]] = {}
 
@@ -61,8 +65,9 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def with_prepared_cache(executor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: gives the run a fresh cache. The guider's options are a copy made for this run."""
-    options = executor.class_obj.model_options.setdefault("transformer_options", {})
-    options[CACHE_KEY] = PreparedCache()
+    model_options = executor.class_obj.model_options
+    options = model_options.setdefault("transformer_options", {})
+    options[CACHE_KEY] = PreparedCache(times_may_differ="model_function_wrapper" in model_options)
     try:
         return executor(*args, **kwargs)
     finally:

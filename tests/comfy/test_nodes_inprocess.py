@@ -268,6 +268,18 @@ def test_a_wrapper_may_change_in_place_what_it_is_handed(run, patcher):
     assert torch.equal(wrapped(torch.Tensor.mul_), wrapped(torch.mul))
 
 
+def test_a_wrapper_may_take_the_halves_of_guidance_to_times_of_their_own(run, nodes, patcher, monkeypatch):
+    def wrapper(apply_model, args):
+        factors = torch.tensor([0.5 if half else 1.0 for half in args["cond_or_uncond"]])
+        return apply_model(args["input"], args["timestep"] * factors, **args["c"])
+
+    model = patcher.clone()
+    model.set_model_unet_function_wrapper(wrapper)
+    made = run(model)
+    monkeypatch.setattr(nodes.model.FoleyModel, "_weights_are_constant", lambda self: False)
+    assert relative(made, run(model)) < 1e-6
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(positive_text=torch.zeros(1, 5, 64)), "text features, made with `another node`, are 64 wide"),
     (dict(noise=torch.zeros(1, 4, 8, 8)), "audio latents \\[batch, 128, frames\\]"),
