@@ -196,13 +196,15 @@ def _unwrap(loaded: Any, path: Path) -> StateDict:
 def _nested(loaded: Any, path: Path) -> StateDict:
     if not isinstance(loaded, Mapping):
         return {}
+    # Optimisers number what they keep.
+    loose = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if identify(loose) is not None:
+        return loose
     for name in NESTINGS:
         if tensors := _nested(loaded.get(name), path):
             return tensors
-    # Optimisers number what they keep.
-    loose = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
     averaged = {name: tensors for name in AVERAGED if (tensors := _nested(loaded.get(name), path))}
-    if not averaged or identify(loose) is not None:
+    if not averaged:
         return loose
     if len(averaged) > 1:
         raise CheckpointError(

@@ -80,6 +80,13 @@ def test_averaged_weights_load_where_a_file_has_no_others(tmp_path, name):
         load_transformer(tmp_path / "two.pth")
 
 
+@pytest.mark.parametrize("name", checkpoint.NESTINGS)
+def test_a_plain_state_dict_loads_whatever_lies_beside_it(tmp_path, name):
+    tensors = load_file(weights("mmdit"))
+    torch.save({**tensors, name: {"scale": torch.ones(1)}}, tmp_path / "plain.pth")
+    assert set(checkpoint.read_state_dict(tmp_path / "plain.pth")[0]) == set(tensors)
+
+
 @pytest.mark.parametrize("name", ["scripted.pth", "scripted.safetensors"])
 def test_a_torchscript_archive_is_named_before_torch_sees_it(tmp_path, name, monkeypatch):
     torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)).save(tmp_path / name)
