@@ -18,6 +18,7 @@ from .comfy_model import LENGTHS_KEY, SYNC_KEY, VISUAL_KEY
 from .conditioning import CUTS_KEY, MASK_KEY, PICTURE_KEY, cuts_of, fitted
 from .context_windows import HANDLER_KEY, FoleyContextHandler, windows_of_weights, with_default_windows
 from .messages import tell
+from .prepared_cache import CACHE_KEY, PreparedCache
 from .sampler import FoleySampler, sample_latents
 from .sockets import CATEGORY, require_foley_vae
 
@@ -253,16 +254,21 @@ class LoopHandler(comfy.context_windows.ContextHandlerABC):
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         return True
 
-    def get_resized_cond(self, cond_in, x_in, window, device=None):
+    def get_resized_cond(self, cond_in, x_in, window, device=None, cache: PreparedCache | None = None):
+        """The entries as they hold in the loop and its margins. `cache` keeps them for later steps."""
         margin = margin_of(x_in.shape[-1])
-        return cond_in and [
-            {**entry, MASK_KEY: around(entry[MASK_KEY], margin)} if MASK_KEY in entry else entry
-            for entry in cond_in
-        ]
+
+        def shown(entry: dict) -> dict:
+            return {**entry, MASK_KEY: around(entry[MASK_KEY], margin)}
+
+        def once(entry: dict) -> dict:
+            return shown(entry) if cache is None else cache.part(entry, (LoopHandler, margin), lambda: shown(entry))
+
+        return cond_in and [once(entry) if MASK_KEY in entry else entry for entry in cond_in]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-        margin = margin_of(x_in.shape[-1])
-        conds = [self.get_resized_cond(cond, x_in, None) for cond in conds]
+        margin, cache = margin_of(x_in.shape[-1]), model_options.get("transformer_options", {}).get(CACHE_KEY)
+        conds = [self.get_resized_cond(cond, x_in, None, cache=cache) for cond in conds]
         shown = self.windows.execute(calc_cond_batch, model, conds, around(x_in, margin), timestep, model_options)
         return [folded(prediction, margin) for prediction in shown]
 

@@ -105,6 +105,25 @@ def test_prompts_of_a_loop_may_hold_for_a_part_of_it(core, patcher, features, co
     assert relative(loop(features.text, 2 * features.text.flip(1)), whole) > 1e-4
 
 
+def test_steps_of_a_loop_with_prompts_by_time_leave_nothing_behind(core, patcher, features, conditions, monkeypatch):
+    monkeypatch.setattr(core.editing, "decode_loop", lambda x, decode, seconds: x)
+    monkeypatch.setattr(core.editing, "VAECodec", lambda vae: SimpleNamespace(decode=None))
+    masks = torch.stack((torch.arange(FRAMES) < 40, torch.arange(FRAMES) >= 40)).float()
+    timed = [[features.text, {core.conditioning.MASK_KEY: mask[None]}] for mask in masks]
+    caches, get = {}, core.cache.PreparedCache.get
+    monkeypatch.setattr(core.cache.PreparedCache, "get", lambda self, *args: caches.update({id(self): self}) or get(self, *args))
+
+    def kept(steps):
+        caches.clear()
+        with torch.inference_mode():
+            latent = {"samples": torch.zeros(1, WIDTH, FRAMES)}
+            core.editing.FoleySeamlessLoop.execute(patcher, timed, conditions[1], None, latent, seed=7, steps=steps, cfg=4.5)
+        (cache,) = caches.values()
+        return len(cache._parts), len(cache._entries)
+
+    assert kept(2) == kept(6)
+
+
 def test_a_loop_is_as_long_as_the_picture(core, patcher, features, conditions, monkeypatch):
     """A picture of 2.02 s of which the model counts 2.00; prompts are timed for what it counts."""
     made = []
