@@ -8,6 +8,7 @@ The Python there needs ComfyUI's other packages (torch, transformers, einops, sa
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ import environment
 from console import say, step
 
 BENCH = Path(__file__).resolve().parent / "bench.py"
-ARCHIVE, UNPACKED = "comfyui.tar.gz", "unpacked"
+ARCHIVE, UNPACKED, PARTIAL = "comfyui.tar.gz", "unpacked", "unpacked.partial"
 NOT_NEEDED = {"models", "input", "output", "tests", "tests-unit", "custom_nodes", ".git"}  # of ComfyUI's own folder
 # Of what ComfyUI imports, what an image for machine learning usually lacks.
 PACKAGES = ("av", "torchsde", "trampoline")
@@ -31,6 +32,11 @@ def pack(folder: Path, ours: environment.Environment, python: str, packages: lis
         SetupError: a package cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / ARCHIVE).exists():  # packed before, and `bench` would take that for what is packed now
+        for former in (folder / UNPACKED, folder / PARTIAL):
+            shutil.rmtree(former, ignore_errors=True)
+        for former in folder.glob("*.whl"):
+            former.unlink()
     with step("Packing ComfyUI"), tarfile.open(folder / ARCHIVE, "w:gz") as archive:
         archive.add(ours.comfyui, "ComfyUI", filter=_needed)
     platforms = [word for name in ("manylinux_2_28_x86_64", "manylinux2014_x86_64") for word in ("--platform", name)]
@@ -52,7 +58,7 @@ def bench(folder: Path, arguments: list[str]) -> int:
     """Unpacks the folder once and runs `bench.py` with it; returns its exit status."""
     unpacked = folder / UNPACKED
     if not unpacked.is_dir():
-        partial = folder / f"{UNPACKED}.partial"
+        partial = folder / PARTIAL
         with tarfile.open(folder / ARCHIVE) as archive:
             archive.extractall(partial, filter="data")
         for wheel in folder.glob("*.whl"):

@@ -26,3 +26,6 @@ def test_what_is_packed_here_runs_there(comfyui, tmp_path):
     (row,) = json.loads(found.read_text())["generate"]["rows"]
     assert row["seconds_per_clip"] > 0 and (folder / "unpacked" / "packages" / "trampoline").is_dir()
     run("bench", folder, "--list", "--only", "*-full-4s-x1")
+    (folder / "former-1.0-py3-none-any.whl").write_bytes(b"")
+    run("pack", folder, "--comfyui", comfyui, "--python", version, "--packages", "trampoline")
+    assert len(list(folder.glob("*.whl"))) == 1 and not (folder / "unpacked").exists()
