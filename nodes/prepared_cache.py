@@ -16,6 +16,9 @@ CACHE_KEY = "foley_prepared_cache"
 
 # Distinct batches of conditions within one step: a few without, one or two per window with context windows.
 MAX_ENTRIES = 2 * KEPT_WINDOWS
+# Whether an entry is alive in a window and what it is there, of every window and a dozen prompts; more are kept only where
+# another node hands over new entries at every step.
+MAX_PARTS = 2 * 12 * KEPT_WINDOWS
 
 Conditions = tuple[torch.Tensor, ...]
 
@@ -51,6 +54,8 @@ class PreparedCache:
         """What `make()` gave for this very entry of a condition and this key."""
         place = (id(whole), key)
         if place not in self._parts:
+            while len(self._parts) >= MAX_PARTS:
+                self._parts.pop(next(iter(self._parts)))
             self._parts[place] = (whole, make())  # with the whole, whose id stays its own
         return self._parts[place][1]
 

@@ -39,7 +39,7 @@ def is_product(x: Tensor) -> bool:
     return x.device.type != "cpu" and not torch.is_grad_enabled()
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=8)  # ComfyUI makes a class for each model that it loads in a type of its own
 def frame_conv(conv: type[nn.Conv1d]) -> type[nn.Conv1d]:
     """`conv`, which may cast and move its weights as it likes, with another way of computing; as long as its input."""
 

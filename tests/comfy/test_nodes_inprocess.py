@@ -304,6 +304,14 @@ def test_the_cache_goes_by_content_and_forgets_the_oldest(nodes):
     assert get(1) == (1, 10) and made[-1] == (1, 10)
 
 
+def test_the_cache_keeps_parts_of_entries_that_stay_and_not_of_ever_new_ones(nodes):
+    cache, made, entry = nodes.cache.PreparedCache(), [], {}
+    assert [cache.part(entry, "a window", lambda: made.append(1) or 5) for _ in range(2)] == [5, 5] and made == [1]
+    for _ in range(3 * nodes.cache.MAX_PARTS):
+        cache.part({}, "a window", dict)
+    assert len(cache._parts) == nodes.cache.MAX_PARTS
+
+
 def test_the_cache_goes_when_a_run_ends_badly(nodes):
     guider = SimpleNamespace(model_options={})
 

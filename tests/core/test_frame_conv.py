@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hunyuan_foley_core import ops
 from hunyuan_foley_core.model.frame_conv import as_one_product, frame_conv, is_product, side_by_side
@@ -22,11 +23,28 @@ def test_it_is_the_convolution(frames, taps, with_bias):
     torch.testing.assert_close(as_one_product(side_by_side(x, taps), weight, bias), expected)
 
 
+class Copies(TorchDispatchMode):
+    """Counts results of a size that lie elsewhere than in the tensor of that size."""
+
+    def __init__(self, tensor):
+        super().__init__()
+        self.tensor, self.count = tensor, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        place = self.tensor.untyped_storage().data_ptr()
+        self.count += result.numel() == self.tensor.numel() and result.untyped_storage().data_ptr() != place
+        return result
+
+
 def test_the_weight_is_read_as_it_lies():
-    weight = torch.randn(4, 6, 3)
-    assert weight.flatten(1).data_ptr() == weight.data_ptr()
-    result = as_one_product(torch.randn(2, 9, 6).transpose(1, 2), weight)
-    assert result.transpose(1, 2).is_contiguous()
+    weight, x = torch.randn(7, 6, 3), torch.randn(2, 8, 6).transpose(1, 2)
+    with Copies(weight) as copies:
+        result = as_one_product(x, weight)
+    assert copies.count == 0 and result.transpose(1, 2).is_contiguous()
+    with Copies(weight) as copies:
+        as_one_product(x, weight.transpose(0, 1).contiguous().transpose(0, 1))  # one that cannot be
+    assert copies.count > 0
 
 
 @pytest.mark.parametrize("layers", [nn, ops])
