@@ -143,6 +143,28 @@ def patcher(nodes, path):
 
 
 @pytest.fixture(scope="module")
+def exact_path(nodes, path, tmp_path_factory):
+    """The transformer in float32."""
+    from safetensors.torch import save_file
+
+    file = tmp_path_factory.mktemp("exact") / "exact.safetensors"
+    save_file({key: value.float() for key, value in nodes.checkpoint.read_state_dict(path)[0].items()}, file)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def lora(nodes, exact_path):
+    """On every layer of every kind, as large as to be heard."""
+    generator = torch.Generator().manual_seed(6)
+    network = nodes.checkpoint.load_transformer(exact_path)
+    adapted = nodes.training.add_lora(network, "all", rank=4, alpha=4.0, rslora=False, generator=generator)
+    for name, parameter in adapted.items():
+        if name.endswith("lora_B"):
+            parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return nodes.training.lora_state_dict(network)
+
+
+@pytest.fixture(scope="module")
 def features():
     generator = torch.Generator().manual_seed(0)
 

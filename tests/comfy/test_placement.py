@@ -8,16 +8,6 @@ from tests.core.parity import relative_error
 FULL, PARTIAL, STREAMED = 1.0, 0.4, 0.0
 
 
-@pytest.fixture(scope="module")
-def exact_path(nodes, path, tmp_path_factory):
-    """The transformer in float32."""
-    from safetensors.torch import save_file
-
-    file = tmp_path_factory.mktemp("placement") / "exact.safetensors"
-    save_file({key: value.float() for key, value in nodes.checkpoint.read_state_dict(path)[0].items()}, file)
-    return str(file)
-
-
 @pytest.fixture
 def place(comfy, nodes, path, exact_path, monkeypatch):
     """`place(dtype, share, lora)`: a model of its own with that share of its weights loaded, as ComfyUI would load it."""
@@ -37,18 +27,6 @@ def place(comfy, nodes, path, exact_path, monkeypatch):
         return patcher
 
     return place
-
-
-@pytest.fixture(scope="module")
-def lora(nodes, exact_path):
-    """On every layer of every kind, as large as to be heard."""
-    generator = torch.Generator().manual_seed(6)
-    network = nodes.checkpoint.load_transformer(exact_path)
-    adapted = nodes.training.add_lora(network, "all", rank=4, alpha=4.0, rslora=False, generator=generator)
-    for name, parameter in adapted.items():
-        if name.endswith("lora_B"):
-            parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return nodes.training.lora_state_dict(network)
 
 
 def layers_left_behind(patcher):
