@@ -7,27 +7,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def side_by_side(x: Tensor, taps: int) -> Tensor:
-    """Each frame of x [B, I, L] with its neighbours, in the order that a weight has in its file: [B, I * taps, L]."""
-    frames = F.pad(x.transpose(1, 2), (0, 0, taps // 2, taps // 2)).unfold(1, taps, 1)
-    return frames.flatten(2).transpose(1, 2)
-
-
 def as_one_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The convolution as one matrix product.
 
-    The large one of its two operands, the weight, is read as it lies. A convolution of a GPU would turn it to another
-    layout at every call, which for sounds of some seconds moves more bytes than the product itself.
+    Each frame's neighbours are laid beside it in the order that the weight has in its file, so that the large one of the
+    two operands, the weight, is read as it lies. A convolution of a GPU would turn it to another layout at every call,
+    which for sounds of some seconds moves more bytes than the product itself.
 
     Args:
-        x: [B, I, L], best as the transpose of contiguous frames, or what `side_by_side` made of that.
+        x: [B, I, L]; best as the transpose of contiguous frames.
         weight: [O, I, K], K odd; bias: [O].
 
     Returns:
         [B, O, L], as the transpose of contiguous frames.
     """
-    rows = x if x.shape[1] == weight[0].numel() else side_by_side(x, weight.shape[2])
-    return F.linear(rows.transpose(1, 2), weight.flatten(1), bias).transpose(1, 2)
+    taps = weight.shape[2]
+    frames = x.transpose(1, 2)
+    if taps > 1:
+        frames = F.pad(frames, (0, 0, taps // 2, taps // 2)).unfold(1, taps, 1).flatten(2)
+    return F.linear(frames, weight.flatten(1), bias).transpose(1, 2)
 
 
 def is_product(x: Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .frame_conv import frame_conv, is_product, side_by_side
+from .frame_conv import frame_conv, is_product
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # three [B, H, N, head_dim] -> [B, H, N, head_dim]
 
@@ -76,8 +76,8 @@ class ConvMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)
-        # Once for both convolutions.
-        x = side_by_side(x, self.w1.kernel_size[0]) if is_product(x) else x.contiguous()
+        if not is_product(x):
+            x = x.contiguous()  # once for both convolutions
         return self.w2(F.silu(self.w1(x)) * self.w3(x)).transpose(1, 2)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hunyuan_foley_core import ops
-from hunyuan_foley_core.model.frame_conv import as_one_product, frame_conv, is_product, side_by_side
+from hunyuan_foley_core.model.frame_conv import as_one_product, frame_conv, is_product
 from tests.pretend_device import NAME, pretend_device
 
 
@@ -20,7 +20,6 @@ def test_it_is_the_convolution(frames, taps, with_bias):
     expected = F.conv1d(x, weight, bias, padding=taps // 2)
     for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2)):
         torch.testing.assert_close(as_one_product(given, weight, bias), expected)
-    torch.testing.assert_close(as_one_product(side_by_side(x, taps), weight, bias), expected)
 
 
 class Copies(TorchDispatchMode):
