@@ -102,10 +102,11 @@ def run(arguments: argparse.Namespace) -> dict:
 
 def _keep(arguments: argparse.Namespace, results: dict) -> None:
     """Writes what there is, so that a machine that is taken away leaves it."""
+    from hunyuan_foley_core.whole_files import whole
+
     if arguments.json:
-        unfinished = arguments.json.with_name(arguments.json.name + ".unfinished")
-        unfinished.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(arguments.json)
+        with whole(arguments.json) as unfinished:
+            unfinished.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _generate(arguments: argparse.Namespace, device, tell: Callable[[str], None], keep: Callable[[dict], None]) -> dict:

@@ -2,7 +2,6 @@
 
 import gc
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from hunyuan_foley_core.encoders.synchformer import SynchformerVisualTower
 from hunyuan_foley_core.media import stream_frames
 from hunyuan_foley_core.timing import latent_frames
 from hunyuan_foley_core.vae.dac import DACVAE
+from hunyuan_foley_core.whole_files import whole
 
 from .sizes import Sizes, random_network
 
@@ -56,16 +56,14 @@ def make_clip(size: tuple[int, int], seconds: int) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f"{os.getpid()}_{path.name}")
     noise = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    with av.open(str(unfinished), "w") as container:
+    with whole(path) as unfinished, av.open(str(unfinished), "w") as container:
         stream = container.add_stream("libx264", CLIP_RATE, options={"preset": "ultrafast", "bf": "2", "refs": "4"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(seconds * CLIP_RATE):
             frame = av.VideoFrame.from_ndarray(np.roll(noise, 4 * index, axis=1), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    unfinished.replace(path)
     return path
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from hunyuan_foley_core import quantization, tensor_file
 from hunyuan_foley_core.config import TransformerConfig
 from hunyuan_foley_core.model import FoleyTransformer
+from hunyuan_foley_core.whole_files import whole
 
 from .sizes import random_tensors
 
@@ -18,10 +19,8 @@ def make(folder: Path, config: TransformerConfig, precision: str, device: torch.
     blocks = f"{config.num_multimodal_blocks}+{config.num_unimodal_blocks}"
     path = folder / f"random_{config.hidden_size}_{blocks}_{precision}.safetensors"
     if not path.exists():
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.unlink(missing_ok=True)
-        write(unfinished, config, precision, device)
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            write(unfinished, config, precision, device)
     return path
 
 
