@@ -22,16 +22,24 @@ def threads_of_autograd():
 
 
 @pytest.fixture
-def compiled(comfy, nodes, patcher, monkeypatch):
-    """The model behind the node's own function; `compiled.graphs` lists what was compiled."""
+def dynamo(comfy, nodes, monkeypatch):
+    """The compiler, which knows nothing yet."""
     import torch._dynamo as dynamo
     from comfy.ldm.modules.attention import attention_pytorch
-    from comfy_api.torch_helpers import set_torch_compile_wrapper
 
     # The attention that ComfyUI prefers on a CPU asks the system for free memory, which no compiler can follow.
     monkeypatch.setattr(nodes.model, "optimized_attention", attention_pytorch)
     dynamo.reset()
     dynamo.utils.counters.clear()
+    yield dynamo
+    dynamo.reset()
+
+
+@pytest.fixture
+def compiled(dynamo, patcher):
+    """The model behind the node's own function; `compiled.graphs` lists what was compiled."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
     graphs = []
 
     def backend(graph, inputs):
@@ -43,7 +51,6 @@ def compiled(comfy, nodes, patcher, monkeypatch):
     model.graphs = graphs
     yield model
     assert not dynamo.utils.counters["graph_break"]
-    dynamo.reset()
 
 
 @pytest.fixture
@@ -125,23 +132,18 @@ def test_it_goes_on_compiling_where_the_compiler_would_give_up(compiled, sample)
 
 
 @pytest.mark.parametrize("options", [dict(fullgraph=True), dict(dynamic=True), dict(dynamic=False)])
-def test_other_nodes_may_compile_it_their_way(comfy, nodes, sample, patcher, monkeypatch, options):
+def test_other_nodes_may_compile_it_their_way(dynamo, sample, patcher, options):
     """As packs do that offer more of `torch.compile` than ComfyUI's node."""
-    import torch._dynamo as dynamo
-    from comfy.ldm.modules.attention import attention_pytorch
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 
-    monkeypatch.setattr(nodes.model, "optimized_attention", attention_pytorch)
-    dynamo.reset()
     model = patcher.clone()
     set_torch_compile_wrapper(model=model, backend="eager", **options)
     result = sample(model, frames=100)
     assert dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert relative_error(result, sample(patcher, frames=100)) < 1e-4
-    dynamo.reset()
 
 
-def test_the_compiler_looks_at_nothing_but_blocks(compiled, sample, monkeypatch):
+def test_the_compiler_looks_at_nothing_but_blocks(compiled, sample):
     """Each look at a function takes longer than a kernel on a GPU, and a step has hundreds of functions."""
     sample(compiled, frames=100)
     profile = cProfile.Profile()

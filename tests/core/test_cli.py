@@ -21,13 +21,6 @@ FAST = ["--steps", "3", "--prompt", "a ball bounces"]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    small_weights.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "clip.mp4"
     return videos.make_video(path, frames=30, waveform=videos.sine(1.0))

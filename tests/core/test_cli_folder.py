@@ -11,17 +11,9 @@ import torch
 
 from hunyuan_foley_core import batch, checkpoint, cli, cli_folder, cli_generate, media
 from hunyuan_foley_core.errors import MediaError
-from scripts import small_weights
 from tests import videos
 
 LOG = batch.LOG_NAME
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    small_weights.write(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,11 @@ import pytest
 import torch
 
 from hunyuan_foley_core import cli, media
-from scripts import small_weights
 from tests import videos
 from tests.core.parity import relative_error
 from tests.pretend_device import NAME, pretend_device
 
 SECONDS = 12  # of sound that is made in windows
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    small_weights.write(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

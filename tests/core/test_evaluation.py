@@ -204,13 +204,6 @@ def test_a_figure_that_does_not_exist_fails():
     assert "| x | what | nan | at least 0.9 | NO |" in as_markdown([row], {"machine": {"gpu": None, "cpu": "a"}})
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    small_weights.write(folder)
-    return folder
-
-
 def test_a_table_from_random_weights_and_again_without_making_anything(models, tmp_path, monkeypatch):
     out, told = [tmp_path / "table.json", tmp_path / "table.md"], []
     small = rows.Plan(clips=2, lessons=20, seconds=1.0)
