@@ -13,7 +13,7 @@ from ..hunyuan_foley_core.velocity import KEPT_WINDOWS
 from ..hunyuan_foley_core.windows import Window, WindowSettings, fuse, plan_windows, takes_whole, window_features
 from .comfy_model import LENGTHS_KEY
 from .conditioning import MASK_KEY, cuts_of, fit_masks
-from .prepared_cache import CACHE_KEY, PreparedCache
+from .prepared_cache import CACHE_KEY, PreparedCache, cache_of, part_of
 from .sockets import CATEGORY, require_foley_model
 
 HANDLER_KEY = "context_handler"  # where ComfyUI's samplers look for one among the options of a model
@@ -100,9 +100,7 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
         place = window.start, window.stop, window.visual, window.sync, window.beyond
 
         def once(function: Callable, entry: dict):
-            if cache is None:
-                return function(entry, window)
-            return cache.part(entry, (function, place), lambda: function(entry, window))
+            return part_of(cache, entry, (function, place), lambda: function(entry, window))
 
         alive = [entry for entry in cond_in if once(_is_alive, entry)]
         return [once(_entry_in, entry) for entry in alive or cond_in]
@@ -110,7 +108,7 @@ class FoleyContextHandler(comfy.context_windows.ContextHandlerABC):
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         windows = self.windows(conds, x_in.shape[-1], x_in.device)
         options = _options(model_options, len(windows))
-        cache = options.get("transformer_options", {}).get(CACHE_KEY)
+        cache = cache_of(options)
 
         def predict(window: Window) -> torch.Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()

@@ -18,7 +18,7 @@ from .comfy_model import LENGTHS_KEY, SYNC_KEY, VISUAL_KEY
 from .conditioning import CUTS_KEY, MASK_KEY, PICTURE_KEY, cuts_of, fitted
 from .context_windows import HANDLER_KEY, FoleyContextHandler, windows_of_weights, with_default_windows
 from .messages import tell
-from .prepared_cache import CACHE_KEY, PreparedCache
+from .prepared_cache import PreparedCache, cache_of, part_of
 from .sampler import FoleySampler, sample_latents
 from .sockets import CATEGORY, require_foley_vae
 
@@ -259,15 +259,14 @@ class LoopHandler(comfy.context_windows.ContextHandlerABC):
         margin = margin_of(x_in.shape[-1])
 
         def shown(entry: dict) -> dict:
-            return {**entry, MASK_KEY: around(entry[MASK_KEY], margin)}
+            if MASK_KEY not in entry:
+                return entry
+            return part_of(cache, entry, margin, lambda: {**entry, MASK_KEY: around(entry[MASK_KEY], margin)})
 
-        def once(entry: dict) -> dict:
-            return shown(entry) if cache is None else cache.part(entry, (LoopHandler, margin), lambda: shown(entry))
-
-        return cond_in and [once(entry) if MASK_KEY in entry else entry for entry in cond_in]
+        return cond_in and [shown(entry) for entry in cond_in]
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-        margin, cache = margin_of(x_in.shape[-1]), model_options.get("transformer_options", {}).get(CACHE_KEY)
+        margin, cache = margin_of(x_in.shape[-1]), cache_of(model_options)
         conds = [self.get_resized_cond(cond, x_in, None, cache=cache) for cond in conds]
         shown = self.windows.execute(calc_cond_batch, model, conds, around(x_in, margin), timestep, model_options)
         return [folded(prediction, margin) for prediction in shown]

@@ -38,9 +38,10 @@ class PreparedCache:
         self._entries: tuple[tuple[Conditions, int, Any], ...] = ()
         self._parts: dict[tuple[int, Any], tuple[dict, Any]] = {}
 
+    # What is kept is replaced as a whole and never changed, because ComfyUI may sample on several GPUs, each in a thread.
+
     def get(self, conditions: Conditions, latent_frames: int, prepare: Callable[[], Any]) -> Any:
         """What `prepare()` gave for equal conditions and length, newest first."""
-        # Replaced as a whole and never changed, because ComfyUI may sample on several GPUs, each in a thread.
         entries = self._entries
         entry = _find(entries, conditions, latent_frames, operator.is_)
         if entry is None:
@@ -52,12 +53,21 @@ class PreparedCache:
 
     def part(self, whole: dict, key: Any, make: Callable[[], Any]) -> Any:
         """What `make()` gave for this very entry of a condition and this key."""
-        place = (id(whole), key)
-        if place not in self._parts:
-            while len(self._parts) >= MAX_PARTS:
-                self._parts.pop(next(iter(self._parts)))
-            self._parts[place] = (whole, make())  # with the whole, whose id stays its own
-        return self._parts[place][1]
+        parts, place = self._parts, (id(whole), key)
+        if place not in parts:
+            newest = list(parts.items())[1 - MAX_PARTS :]
+            self._parts = parts = {**dict(newest), place: (whole, make())}  # with the whole, whose id stays its own
+        return parts[place][1]
+
+
+def cache_of(model_options: dict) -> PreparedCache | None:
+    """That of the run with these options, if it has one."""
+    return model_options.get("transformer_options", {}).get(CACHE_KEY)
+
+
+def part_of(cache: PreparedCache | None, whole: dict, key: Any, make: Callable[[], Any]) -> Any:
+    """As `PreparedCache.part`; made anew where there is no cache."""
+    return make() if cache is None else cache.part(whole, key, make)
 
 
 def _find(entries: tuple, conditions: Conditions, latent_frames: int, alike: Callable[[Any, Any], bool]) -> tuple | None:
